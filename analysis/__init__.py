@@ -1,0 +1,1 @@
+"""What the measurements mean: frames, estimates, comparisons, figures and the report."""

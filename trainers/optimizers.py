@@ -1,0 +1,81 @@
+"""Stacked optimizers: one update for all members, each with its own learning rate, betas and momentum.
+
+Parameters, gradients and state are flat [R, P]; the members' numbers are [R, 1]. Updates are in place. Our own
+rather than torch.optim: those take one learning rate per tensor, and fused Adam on CPU ignores a gradient's strides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-8
+"""Added to the root of the squared gradient's mean, as torch does for Adam and RMSProp."""
+
+Numbers = Mapping[str, Tensor]
+"""Number name -> float32 [R, 1]."""
+
+Update = Callable[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """An update rule and the names of its state tensors, each of the parameters' shape, starting at zero."""
+
+    name: str
+    state_names: tuple[str, ...]
+    update: Update
+
+    def new_state(self, parameters: Tensor) -> dict[str, Tensor]:
+        """Zero state for ``parameters`` [R, P]."""
+        return {name: torch.zeros_like(parameters) for name in self.state_names}
+
+
+def _sgd(
+    parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+) -> None:
+    """v <- momentum v + g; w <- w - rate v (Goodfellow et al. 2014 used momentum)."""
+    velocity = state["velocity"]
+    velocity.mul_(numbers["momentum"]).add_(gradient)
+    parameters.addcmul_(velocity, -rate)
+
+
+def _adam(
+    parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+) -> None:
+    """Kingma & Ba 2015, Algorithm 1; ``step`` counts this player's updates from 1."""
+    mean, square = state["mean"], state["square"]
+    beta1, beta2 = numbers["beta1"], numbers["beta2"]
+    mean.lerp_(gradient, 1 - beta1)
+    square.lerp_(gradient.square(), 1 - beta2)
+    # 1 - beta^t in double: at beta2 = .999 and t = 1 single precision loses four digits
+    correction1 = 1 - beta1.double() ** step
+    correction2 = (1 - beta2.double() ** step).sqrt()
+    denominator = square.sqrt().add_((EPSILON * correction2).to(square.dtype))
+    parameters.addcmul_(mean / denominator, (-rate.double() * correction2 / correction1).to(mean.dtype))
+
+
+def _rmsprop(
+    parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+) -> None:
+    """Tieleman & Hinton 2012; beta2 is the decay of the squared gradient."""
+    square = state["square"]
+    square.lerp_(gradient.square(), 1 - numbers["beta2"])
+    parameters.addcmul_(gradient / square.sqrt().add_(EPSILON), -rate)
+
+
+OPTIMIZERS: Mapping[str, Optimizer] = MappingProxyType(
+    {
+        optimizer.name: optimizer
+        for optimizer in (
+            Optimizer(name="sgd", state_names=("velocity",), update=_sgd),
+            Optimizer(name="adam", state_names=("mean", "square"), update=_adam),
+            Optimizer(name="rmsprop", state_names=("square",), update=_rmsprop),
+        )
+    }
+)
+"""Registry name -> optimizer; formulas and references are in catalogue.OPTIMIZERS."""

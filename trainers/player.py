@@ -1,0 +1,63 @@
+"""A player of the game: its network, the members' parameters, and one gradient step on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.networks import StackedNetwork
+from trainers.optimizers import Optimizer
+
+
+class Player:
+    """Generator or discriminator of every member: flat parameters [R, P] and optimizer state of the same shape.
+
+    ``rate`` is the learning rate [R, 1]; ``numbers`` are the optimizer's other numbers [R, 1].
+    """
+
+    def __init__(
+        self,
+        network: StackedNetwork,
+        flat: Tensor,
+        *,
+        optimizer: Optimizer,
+        rate: Tensor,
+        numbers: Mapping[str, Tensor],
+        state: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.network, self.flat, self._optimizer = network, flat, optimizer
+        self._rate, self._numbers = rate, numbers
+        self.state = dict(state) if state is not None else optimizer.new_state(flat)
+        self._gradient = torch.zeros_like(flat)
+        self._gradient_views = network.layout.views(self._gradient)
+        self.frozen = network.layout.views(flat)
+        # Leaves share the flat storage, so an update in place is seen by the next forward pass.
+        self.leaves = [view.detach().requires_grad_() for view in self.frozen]
+
+    def differentiate(self, loss: Tensor) -> Tensor:
+        """Fill the gradient of ``loss`` [R] and return its norm [R]; members do not mix, so the sum separates them."""
+        gradients = torch.autograd.grad(loss.sum(), self.leaves, allow_unused=True)
+        for view, gradient in zip(self._gradient_views, gradients, strict=True):
+            # A copy into our own layout: a penalty's double backward yields strided gradients.
+            view.zero_() if gradient is None else view.copy_(gradient)
+        return torch.linalg.vector_norm(self._gradient, dim=1)
+
+    def step(self, may_move: Tensor, *, count: int) -> None:
+        """Update the members in ``may_move`` [R]; ``count`` numbers this player's updates from 1."""
+        if may_move.is_cuda or not bool(may_move.all()):
+            self._gradient.masked_fill_(~may_move.unsqueeze(1), 0.0)
+        rate = self._rate * may_move.unsqueeze(1)
+        self._optimizer.update(self.flat, self._gradient, self.state, rate=rate, numbers=self._numbers, step=count)
+
+    def clip(self, limit: Tensor, may_move: Tensor) -> None:
+        """Clamp the weights to [-limit, limit], limit [R, 1]; members that ended keep theirs."""
+        clipped = torch.clamp(self.flat, -limit, limit)
+        self.flat.copy_(torch.where(may_move.unsqueeze(1), clipped, self.flat))
+
+
+def initial_rows(network: StackedNetwork, seeds: Sequence[int], player: int) -> Tensor:
+    """Initial parameters [R, P] on the CPU, each row from its member's own generator."""
+    return torch.from_numpy(np.stack([network.initial(seed, player) for seed in seeds]))
