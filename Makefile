@@ -1,0 +1,38 @@
+# Everything a fresh Debian or Ubuntu with Python 3.11+ needs; every target is safe to repeat.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEV_INSTALLED := $(VENV)/.dev-installed
+
+.PHONY: study test lint clean help
+
+help:  ## the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(DEV_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+study: $(INSTALLED)  ## installs, runs studies/quickstart.yaml, writes its report
+	$(BIN)/ganstudy run studies/quickstart.yaml
+	$(BIN)/ganstudy report quickstart
+
+test: $(DEV_INSTALLED)  ## installs what the tests need and runs them
+	$(BIN)/python -m pytest
+
+lint: $(DEV_INSTALLED)  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## removes the environment; studies under runs/ stay
+	rm -rf $(VENV) build *.egg-info
