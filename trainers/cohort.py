@@ -151,7 +151,7 @@ class Cohort:
         """Gradient of L_D plus its penalty at fresh fakes; returns loss [R] and gradient norm [R]."""
         fake = self.generate(latents)
         logits = self.discriminate(torch.cat([real, fake], dim=1), learn=True)
-        real_logits, fake_logits = logits.split([real.shape[1], fake.shape[1]], dim=1)
+        real_logits, fake_logits = torch.split(logits, [real.shape[1], fake.shape[1]], dim=1)
         loss = self.loss.discriminator(real_logits=real_logits, fake_logits=fake_logits)
         if self.penalty.term is not None:
             weight = self._numbers["penalty_weight"].squeeze(1)

@@ -41,7 +41,7 @@ class Layout:
         views, start = [], 0
         for shape in self.shapes:
             length = math.prod(shape)
-            views.append(flat[:, start : start + length].unflatten(1, shape))
+            views.append(flat[:, start : start + length].view(-1, *shape))
             start += length
         return views
 

@@ -43,7 +43,8 @@ class Player:
         for view, gradient in zip(self._gradient_views, gradients, strict=True):
             # A copy into our own layout: a penalty's double backward yields strided gradients.
             view.zero_() if gradient is None else view.copy_(gradient)
-        return torch.linalg.vector_norm(self._gradient, dim=1)
+        norm: Tensor = torch.linalg.vector_norm(self._gradient, dim=1)
+        return norm
 
     def step(self, may_move: Tensor, *, count: int) -> None:
         """Update the members in ``may_move`` [R]; ``count`` numbers this player's updates from 1."""

@@ -1,0 +1,135 @@
+"""From recorded rows to frames: one row per planned replicate, its outcome judged from its own series."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.outcomes import Criteria, Series, judge
+from trainers.measurement import MEASUREMENTS
+
+NON_FINITE = 1e300
+"""From here on a number is not one: SQL stores turn infinity into 1.797e308."""
+
+CURVE_COLUMNS: tuple[str, ...] = (
+    "configuration_key",
+    "replicate",
+    "seed",
+    "evaluation",
+    "generator_step",
+    "discriminator_steps",
+    "samples_seen",
+    "finite",
+    *MEASUREMENTS,
+)
+
+RUN_COLUMNS: tuple[str, ...] = ("configuration_key", "loss", "adversarial_loss", "penalty", "replicate", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """What outcomes are judged by: criteria, reference numbers per target, and whether a scheduler may stop runs."""
+
+    criteria: Criteria
+    references: Mapping[str, Mapping[str, Any]]
+    may_prune: bool
+
+
+def merge_plans(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One plan from those of several launches, oldest first: a later one adds configurations and replicates."""
+    merged: dict[str, Any] = dict(plans[-1])
+    configurations: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for entry in (entry for plan in plans for entry in plan["configurations"]):
+        identity = (str(entry["loss"]), str(entry["configuration_key"]))
+        held = configurations.get(identity)
+        if held is None or int(entry["replicates"]) >= int(held["replicates"]):
+            configurations[identity] = entry
+    merged["configurations"] = list(configurations.values())
+    merged["cohorts"] = [cohort for plan in plans for cohort in plan.get("cohorts", ())]
+    return merged
+
+
+def clean_curves(parts: Sequence[pd.DataFrame], plan: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """All rows in the plan's order, each evaluation once, huge numbers as events; and how often both were needed.
+
+    A value that is infinite or at least 1e300 becomes NaN and marks its row as not finite.
+    """
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CURVE_COLUMNS))
+    for name in MEASUREMENTS:
+        if name not in table:
+            table[name] = math.nan
+    values = table[list(MEASUREMENTS)].astype(np.float64).to_numpy(copy=True)
+    huge = np.abs(values) >= NON_FINITE
+    values[huge] = math.nan
+    table = table.assign(**dict(zip(MEASUREMENTS, values.T, strict=True)))
+    table["finite"] = table["finite"].astype(bool).to_numpy() & ~huge.any(axis=1)
+    identity = ["configuration_key", "replicate", "generator_step", "evaluation"]
+    order = {str(c["configuration_key"]): i for i, c in enumerate(plan["configurations"])}
+    table = table[table["configuration_key"].isin(list(order))]
+    rank = table["configuration_key"].map(order).to_numpy(dtype=np.int64)
+    table = table.assign(_rank=rank).sort_values(["_rank", *identity[1:]], kind="stable")
+    once = table.drop_duplicates(identity, keep="last")
+    counts = {"clipped_values": int(huge.sum()), "duplicate_rows": len(table) - len(once)}
+    return once[list(CURVE_COLUMNS)].reset_index(drop=True), counts
+
+
+def build_runs(plan: Mapping[str, Any], curves: pd.DataFrame, judging: Judging) -> pd.DataFrame:
+    """One row per planned replicate, in the plan's order: identity, factors, outcome, kind, t_event, margin, finals."""
+    by_run = {
+        (str(key), int(str(replicate))): rows
+        for (key, replicate), rows in curves.groupby(["configuration_key", "replicate"], sort=False)
+    }
+    rows = [
+        _identity(entry, replicate) | _result(by_run.get((str(entry["configuration_key"]), replicate)), entry, judging)
+        for entry, replicate in planned(plan)
+    ]
+    finals = [f"final_{name}" for name in MEASUREMENTS]
+    factors = sorted({name for entry in plan["configurations"] for name in entry["factors"]} - {"k", "learning_rate"})
+    columns = [*RUN_COLUMNS[:4], "k", "learning_rate", *factors, *RUN_COLUMNS[4:]]
+    table = pd.DataFrame(rows, columns=[*columns, "outcome", "kind", "t_event", "margin", *finals])
+    floats = dict.fromkeys([*finals, "margin", "t_event", "learning_rate"], "float64")
+    return table.astype({**floats, "replicate": "int64"})
+
+
+def planned(plan: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Every (configuration, replicate) of the plan, in its order."""
+    for entry in plan["configurations"]:
+        for replicate in range(int(entry["replicates"])):
+            yield entry, replicate
+
+
+def _identity(entry: Mapping[str, Any], replicate: int) -> dict[str, Any]:
+    names = {name: entry[name] for name in RUN_COLUMNS[:4]}
+    return {**names, **entry["factors"], "replicate": replicate, "seed": int(entry["seeds"][replicate])}
+
+
+def _result(rows: pd.DataFrame | None, entry: Mapping[str, Any], judging: Judging) -> dict[str, Any]:
+    if rows is None or not len(rows):
+        return {"outcome": "failed", "kind": "missing", "t_event": math.nan, "margin": math.nan}
+    evaluations = int(entry["budget"]["evaluations"])
+    series = Series(
+        generator_step=rows["generator_step"].to_numpy(dtype=np.int64),
+        finite=rows["finite"].to_numpy(dtype=bool),
+        values={name: rows[name].to_numpy(dtype=np.float64) for name in MEASUREMENTS},
+        planned_evaluations=evaluations,
+        censored=judging.may_prune and bool(rows["finite"].all()) and len(rows) < evaluations + 1,
+    )
+    ended = judge(series, judging.criteria, judging.references[str(entry["target_id"])])
+    return {
+        "outcome": ended.outcome,
+        "kind": ended.kind,
+        "t_event": math.nan if ended.t_event is None else float(ended.t_event),
+        "margin": math.nan if ended.margin is None else ended.margin,
+        **_finals(rows, complete=ended.outcome not in ("failed", "censored")),
+    }
+
+
+def _finals(rows: pd.DataFrame, *, complete: bool) -> dict[str, float]:
+    """The last row's measurements: NaN for a death and for a series that was cut short, which has no end."""
+    last = rows.iloc[-1]
+    return {f"final_{name}": float(last[name]) if complete else math.nan for name in MEASUREMENTS}

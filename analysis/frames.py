@@ -1,0 +1,81 @@
+"""What the analysis works on: one study as tidy frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from trainers.catalogue import PENALTIES
+from trainers.measurement import MEASUREMENTS
+
+SAMPLE_COLUMNS: tuple[str, ...] = ("configuration_key", "replicate", "generator_step", "sample", "x")
+
+RESULT_COLUMNS: frozenset[str] = frozenset(
+    {"replicate", "seed", "outcome", "kind", "t_event", "margin", *(f"final_{name}" for name in MEASUREMENTS)}
+)
+"""Columns of ``runs`` that say how a replicate ended (or which one it is)."""
+
+IDENTITY_COLUMNS: frozenset[str] = frozenset({"study", "configuration_key", "loss", "adversarial_loss", "penalty"})
+"""Columns of ``runs`` that name a configuration; every other column that is no result is a factor."""
+
+PENALTY_PARAMETERS: frozenset[str] = frozenset(p.name for entry in PENALTIES.values() for p in entry.parameters)
+"""Factors that exist under a label only (conditional values live with their parent): averaged, never matched."""
+
+
+def _no_samples(configuration_keys: Collection[str] | None) -> pd.DataFrame:
+    del configuration_keys
+    return pd.DataFrame(columns=list(SAMPLE_COLUMNS))
+
+
+@dataclass(frozen=True)
+class StudyFrames:
+    """One study, ready for analysis.
+
+    ``runs`` has one row per planned replicate, ``curves`` one per replicate and evaluation (contract of
+    ``replicates.parquet``, with ``configuration_key``); ``spec`` is the operative study file, ``reference`` and
+    ``plan`` are the driver's files, as plain mappings (empty where runs came from a table made elsewhere).
+    """
+
+    study: str
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    spec: Mapping[str, object]
+    reference: Mapping[str, object]
+    plan: Mapping[str, object]
+    provenance: Mapping[str, object]
+    sample_source: Callable[[Collection[str] | None], pd.DataFrame] = field(default=_no_samples, repr=False)
+
+    def samples(
+        self, configuration_keys: Collection[str] | None = None, replicates: Collection[int] | None = None
+    ) -> pd.DataFrame:
+        """Read the kept samples (columns SAMPLE_COLUMNS) of the named configurations and replicates; None means all."""
+        keys = None if configuration_keys is None else frozenset(configuration_keys)
+        rows = self.sample_source(keys)
+        if keys is not None:
+            rows = rows[rows["configuration_key"].isin(list(keys))]
+        if replicates is not None:
+            rows = rows[rows["replicate"].isin(list(replicates))]
+        return rows.reset_index(drop=True)
+
+    def labels(self) -> list[str]:
+        """Loss labels in the order of the study file; alphabetical where no plan is known."""
+        present = set(self.runs["loss"].astype(str))
+        planned = dict.fromkeys(str(c["loss"]) for c in self._configurations())
+        return [label for label in planned if label in present] + sorted(present - planned.keys())
+
+    def factors(self) -> list[str]:
+        """Names of the factor columns of ``runs``: k and learning rates first, the others alphabetically."""
+        first = ["k", "learning_rate", "generator_learning_rate", "discriminator_learning_rate"]
+        names = [c for c in self.runs.columns if c not in RESULT_COLUMNS and c not in IDENTITY_COLUMNS]
+        return [n for n in first if n in names] + sorted(n for n in names if n not in first)
+
+    def varying_factors(self) -> list[str]:
+        """Factors that take more than one value within some label."""
+        distinct = {n: self.runs.groupby("loss")[n].nunique(dropna=False).max() for n in self.factors()}
+        return [name for name, count in distinct.items() if count > 1]
+
+    def _configurations(self) -> Sequence[Mapping[str, object]]:
+        found = self.plan.get("configurations", ())
+        return found if isinstance(found, Sequence) else ()

@@ -1,0 +1,258 @@
+"""The one reader of MLflow: a study by name, as frames."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import pandas as pd
+
+from analysis.assemble import Judging, build_runs, clean_curves, merge_plans
+from analysis.frames import SAMPLE_COLUMNS, StudyFrames
+from study.outcomes import Criteria
+
+HOME_VARIABLE = "GANSTUDY_HOME"
+STUDY_FILES = ("plan.json", "spec.yaml", "reference.json")
+VERSIONED = ("mlflow", "numpy", "pandas", "scipy")
+ENDED = ("FINISHED", "FAILED")
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One MLflow run as the analysis needs it."""
+
+    run_id: str
+    artifact_uri: str
+    status: str
+    start_time: int
+    tags: Mapping[str, str]
+
+
+class Store:
+    """Reads one MLflow server or database: local artifacts straight from disk, others downloaded."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        self._uri = tracking_uri
+        _require_existing(tracking_uri)
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient(tracking_uri=tracking_uri)
+
+    def experiment_id(self, study: str) -> str:
+        """The experiment that holds ``study``; LookupError names the nearest study."""
+        found = self._client.get_experiment_by_name(study)
+        if found is None or found.lifecycle_stage != "active":
+            names = [e.name for e in self._client.search_experiments() if e.name != "Default"]
+            raise LookupError(f"no study named {study!r} in {_shown(self._uri)}{_nearest(study, names)}")
+        return str(found.experiment_id)
+
+    def runs(self, experiment_id: str, kind: str) -> list[Recorded]:
+        """Every run of one kind (study, configuration), oldest first; a tie is broken by id."""
+        found: list[Recorded] = []
+        token: str | None = None
+        while True:
+            query = f"tags.`ganstudy.kind` = '{kind}'"
+            page = self._client.search_runs([experiment_id], query, max_results=PAGE, page_token=token)
+            found.extend(_recorded(run) for run in page)
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda run: (run.start_time, run.run_id))
+
+    def artifact(self, run: Recorded, name: str, folder: Path) -> Path | None:
+        """A file of a run: its own path where it lies on this machine, else a copy in ``folder``; None if absent."""
+        local = _local_path(run.artifact_uri)
+        if local is not None and local.is_dir():
+            return local / name if (local / name).is_file() else None
+        if not any(entry.path == name for entry in self._client.list_artifacts(run.run_id)):
+            return None
+        target = folder / run.run_id
+        target.mkdir(parents=True, exist_ok=True)
+        return Path(self._client.download_artifacts(run.run_id, name, str(target)))
+
+
+def load_study(
+    name: str,
+    *,
+    home: str | Path | None = None,
+    tracking_uri: str | None = None,
+    criteria: Criteria | Mapping[str, object] | None = None,
+) -> StudyFrames:
+    """The study as recorded so far: every planned replicate, judged by the study's criteria or by ``criteria``.
+
+    ``home`` defaults to $GANSTUDY_HOME, else ./runs; ``tracking_uri`` to the one the study was launched with, else
+    the home's own database. A replicate without rows has the outcome failed (kind missing). LookupError: no such
+    study, or nothing of its plan has reached MLflow.
+    """
+    folder = _home(home)
+    store = Store(tracking_uri or _launched_with(folder / name) or f"sqlite:///{folder.absolute()}/mlflow.db")
+    experiment = store.experiment_id(name)
+    launches, configurations = store.runs(experiment, "study"), store.runs(experiment, "configuration")
+    with tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch:
+        files = _study_files(store, launches, folder / name, Path(scratch))
+        plan, spec = merge_plans(files["plan.json"]), files["spec.yaml"][-1]
+        parts = _replicates(store, configurations, Path(scratch))
+    references = _references(files["reference.json"])
+    curves, oddities = clean_curves(parts, plan)
+    used = _criteria(criteria, spec)
+    judging = Judging(criteria=used, references=references, may_prune=_prunes(spec))
+    runs = build_runs(plan, curves, judging)
+    missing = bool(((runs["outcome"] == "failed") & (runs["kind"] == "missing")).any())
+    interim = missing and not (launches and launches[-1].status in ENDED)
+    return StudyFrames(
+        study=name,
+        runs=runs,
+        curves=curves,
+        spec=spec,
+        reference={"targets": references},
+        plan=plan,
+        provenance=_provenance(name, plan, used, launches, configurations) | oddities | {"interim": interim},
+        sample_source=partial(_read_samples, store, configurations),
+    )
+
+
+def _study_files(
+    store: Store, launches: Sequence[Recorded], root: Path, scratch: Path
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Each of STUDY_FILES once per launch, oldest first; from the study's folder while MLflow has none of them."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for name in STUDY_FILES:
+        paths = [path for run in launches if (path := store.artifact(run, name, scratch)) is not None]
+        paths = paths or [root / name] * (root / name).is_file()
+        if not paths:
+            raise LookupError(f"study {root.name!r} has no {name} in MLflow nor in its folder: run `ganstudy sync`")
+        found[name] = [_read_mapping(path) for path in paths]
+    return found
+
+
+def _read_mapping(path: Path) -> Mapping[str, Any]:
+    if path.suffix == ".json":
+        content = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        from ruamel.yaml import YAML
+
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} must hold a mapping, got {type(content).__name__}")
+    return content
+
+
+def _replicates(store: Store, configurations: Sequence[Recorded], scratch: Path) -> list[pd.DataFrame]:
+    """The rows of every configuration run that has some, with its configuration_key."""
+    parts = []
+    for run in configurations:
+        path = store.artifact(run, "replicates.parquet", scratch)
+        if path is not None:
+            rows = pd.read_parquet(path)
+            parts.append(rows.assign(configuration_key=run.tags["ganstudy.configuration_key"]))
+    return parts
+
+
+def _read_samples(store: Store, configurations: Sequence[Recorded], keys: Collection[str] | None) -> pd.DataFrame:
+    """The kept samples of the named configurations, a later launch's rows last."""
+    parts = []
+    with tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch:
+        for run in configurations:
+            key = run.tags["ganstudy.configuration_key"]
+            wanted = keys is None or key in keys
+            path = store.artifact(run, "samples.parquet", Path(scratch)) if wanted else None
+            if path is not None:
+                parts.append(pd.read_parquet(path).assign(configuration_key=key)[list(SAMPLE_COLUMNS)])
+    if not parts:
+        return pd.DataFrame(columns=list(SAMPLE_COLUMNS))
+    order = ["configuration_key", "replicate", "generator_step", "sample"]
+    return pd.concat(parts).drop_duplicates(order, keep="last").sort_values(order, ignore_index=True)
+
+
+def _references(files: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Reference numbers per target; the first launch's stand, they are never estimated again."""
+    merged: dict[str, Mapping[str, Any]] = {}
+    for content in files:
+        merged = {**content["targets"], **merged}
+    return merged
+
+
+def _criteria(given: Criteria | Mapping[str, object] | None, spec: Mapping[str, Any]) -> Criteria:
+    if isinstance(given, Criteria):
+        return given
+    return Criteria.from_mapping(given if given is not None else spec.get("criteria") or {})
+
+
+def _prunes(spec: Mapping[str, Any]) -> bool:
+    scheduler = spec.get("scheduler") or {}
+    return bool(scheduler.get("name", "none") != "none")
+
+
+def _provenance(
+    name: str,
+    plan: Mapping[str, Any],
+    criteria: Criteria,
+    launches: Sequence[Recorded],
+    configurations: Sequence[Recorded],
+) -> dict[str, object]:
+    ids = sorted(run.run_id for run in [*launches, *configurations])
+    commits = sorted(
+        {run.tags["mlflow.source.git.commit"] for run in launches if "mlflow.source.git.commit" in run.tags}
+    )
+    return {
+        "experiment": name,
+        "runs_hash": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16],
+        "launches": len(launches),
+        "configuration_runs": len(configurations),
+        "spec_hash": plan.get("spec_hash"),
+        "planned_criteria_hash": plan.get("criteria_hash"),
+        "criteria_hash": criteria.hash,
+        "commits": commits,
+        "versions": {package: version(package) for package in VERSIONED} | {"python": platform.python_version()},
+    }
+
+
+def _recorded(run: Any) -> Recorded:
+    info = run.info
+    return Recorded(info.run_id, info.artifact_uri, info.status, int(info.start_time or 0), dict(run.data.tags))
+
+
+def _home(home: str | Path | None) -> Path:
+    return Path(home if home is not None else os.environ.get(HOME_VARIABLE) or "runs")
+
+
+def _launched_with(root: Path) -> str | None:
+    path = root / "launch.json"
+    uri = _read_mapping(path).get("tracking_uri") if path.is_file() else None
+    return str(uri) if uri else None
+
+
+def _local_path(uri: str) -> Path | None:
+    parsed = urlparse(uri)
+    if parsed.scheme not in ("", "file"):
+        return None
+    return Path(unquote(parsed.path))
+
+
+def _require_existing(uri: str) -> None:
+    """Opening a missing sqlite file would create an empty one: a wrong home must not look like an empty store."""
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not Path(uri.removeprefix(prefix).partition("?")[0]).is_file():
+        raise LookupError(f"no study here: {_shown(uri)} does not exist")
+
+
+def _shown(uri: str) -> str:
+    """The address without a password."""
+    parsed = urlparse(uri)
+    return uri.replace(f"{parsed.username}:{parsed.password}@", "***@") if parsed.password else uri
+
+
+def _nearest(name: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f", did you mean {close[0]!r}?" if close else f" (it holds: {', '.join(sorted(names)) or 'none'})"

@@ -1,0 +1,167 @@
+"""The loss-stability report: every table, figure and file of a study, written whole or not at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.compare import ALPHA, DELTA, cells_table, contrasts_table, headline, losses_table, warnings_list
+from analysis.files import csv_text, json_text, replaced_folder, write_manifest, write_parquet, write_text
+from analysis.frames import StudyFrames
+from analysis.report_figures import draw_all
+from analysis.report_page import SEVERITIES, PageFigure, PageInput, render
+from analysis.report_text import flow, question
+from trainers.measurement import MEASUREMENTS
+
+SCHEMA_VERSION = 1
+
+RUN_COLUMNS: tuple[str, ...] = (
+    "configuration_key",
+    "loss",
+    "adversarial_loss",
+    "penalty",
+    "k",
+    "learning_rate",
+    "replicate",
+    "seed",
+    "outcome",
+    "kind",
+    "t_event",
+    *(f"final_{name}" for name in MEASUREMENTS),
+)
+"""The first columns of runs.csv, in this order; the other factors and the margin follow."""
+
+DATA_FILES: tuple[str, ...] = (
+    "report.json",
+    "runs.csv",
+    "runs.parquet",
+    "cells.csv",
+    "losses.csv",
+    "contrasts.csv",
+    "curves.parquet",
+    "warnings.json",
+    "provenance.json",
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found: ``headline``, the tables (runs, cells, losses, contrasts), the warnings, and where it lies."""
+
+    headline: str
+    tables: Mapping[str, pd.DataFrame]
+    warnings: list[dict[str, object]]
+    blocked: bool
+    folder: Path
+
+
+def build_report(frames: StudyFrames, *, out: Path | str) -> Report:
+    """Write the report of a study to the folder ``out``, in place of an older report there.
+
+    The files appear together when all are written; the same frames give the same bytes. OutputError (a ValueError):
+    ``out`` is a file, or holds files that no report wrote.
+    """
+    tables: dict[str, pd.DataFrame] = {
+        "runs": runs_table(frames.runs),
+        "cells": cells_table(frames),
+        "losses": losses_table(frames),
+        "contrasts": contrasts_table(frames),
+    }
+    found = warnings_list(frames, tables)
+    sentence = headline(frames, tables["losses"], tables["contrasts"])
+    report = Report(sentence, tables, found, any(bool(w["blocks"]) for w in found), Path(out))
+    with replaced_folder(Path(out)) as folder:
+        _write(frames, report, folder)
+    return report
+
+
+def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per planned replicate: RUN_COLUMNS first (empty where unknown), then the other columns by name."""
+    table = runs.copy()
+    for name in RUN_COLUMNS:
+        if name not in table:
+            table[name] = math.nan
+    extra = sorted(str(name) for name in table.columns if name not in RUN_COLUMNS)
+    table = table[[*RUN_COLUMNS, *extra]]
+    whole = [name for name in ("k", "t_event", "seed", "replicate") if _is_whole(table[name])]
+    return table.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _is_whole(column: pd.Series) -> bool:
+    numbers = pd.to_numeric(column, errors="coerce")
+    return bool((numbers.notna() == column.notna()).all() and (numbers.dropna() % 1 == 0).all())
+
+
+def _write(frames: StudyFrames, report: Report, folder: Path) -> None:
+    for name in ("runs", "cells", "losses", "contrasts"):
+        write_text(folder / f"{name}.csv", csv_text(report.tables[name]))
+    write_parquet(folder / "runs.parquet", report.tables["runs"])
+    write_parquet(folder / "curves.parquet", frames.curves)
+    provenance = provenance_of(frames)
+    write_text(folder / "warnings.json", json_text(report.warnings))
+    write_text(folder / "provenance.json", json_text(provenance))
+    write_text(folder / "report.json", json_text(summary(frames, report)))
+    figures = []
+    for drawn in draw_all(frames, report.tables):
+        svg = drawn.write(folder / "figures")
+        figures.append(
+            PageFigure(
+                name=drawn.name,
+                svg=svg,
+                caption=drawn.caption,
+                alt=drawn.alt,
+                heading=drawn.heading,
+                hotspots=drawn.hotspots,
+                data=tuple(drawn.tables),
+            )
+        )
+    page = PageInput(
+        frames=frames,
+        tables=report.tables,
+        headline=report.headline,
+        warnings=report.warnings,
+        blocked=report.blocked,
+        figures=figures,
+        provenance=provenance,
+        files=DATA_FILES,
+    )
+    write_text(folder / "report.html", render(page))
+    write_manifest(folder)
+
+
+def provenance_of(frames: StudyFrames) -> dict[str, object]:
+    """Where the numbers come from: what the frames know, the reference, the plan's hashes, this report's schema."""
+    planned = {name: frames.plan[name] for name in ("spec_hash", "criteria_hash") if name in frames.plan}
+    known = {"study": frames.study, "reference": frames.reference, "report_schema": SCHEMA_VERSION}
+    search = frames.spec.get("search"), frames.spec.get("scheduler"), frames.spec.get("seed")
+    design = {k: v for k, v in zip(("search", "scheduler", "study_seed"), search, strict=True) if v is not None}
+    return {**planned, **design, **known, **frames.provenance}
+
+
+def summary(frames: StudyFrames, report: Report) -> dict[str, Any]:
+    """report.json: the headline, the state of the evidence, counts, and one short record per loss and pair."""
+    losses, contrasts = report.tables["losses"], report.tables["contrasts"]
+    counts = frames.runs["outcome"].value_counts() if len(frames.runs) else pd.Series(dtype=int)
+    severities = [str(w["severity"]) for w in report.warnings]
+    return {
+        "schema": SCHEMA_VERSION,
+        "study": frames.study,
+        "question": question(frames),
+        "headline": report.headline,
+        "state": "interim" if frames.provenance.get("interim") is True else "final",
+        "blocked": report.blocked,
+        "worst_severity": min(severities, key=SEVERITIES.index) if severities else None,
+        "warnings": [w["id"] for w in report.warnings],
+        "target": str(losses["target"].iloc[0]) if len(losses) else None,
+        "delta": DELTA,
+        "alpha": ALPHA,
+        "runs": {str(step["name"]).replace(" ", "_"): step["count"] for step in flow(frames.runs)},
+        "outcomes": {str(name): int(count) for name, count in counts.items()},
+        "losses": losses.to_dict("records"),
+        "contrasts": contrasts.to_dict("records"),
+    }

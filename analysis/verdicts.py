@@ -1,0 +1,156 @@
+"""The verdict on one pair of losses, and how many more seeds would settle it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.arms import Arm, gap, matched
+from analysis.estimators import Estimate, Strata, holm, permutation_p, seeds_for_power
+from analysis.weights import Target
+
+CROSSING = "crossing: no single winner, see the map"
+IMMATERIAL = "detectable but immaterial"
+EQUIVALENT = "equivalent"
+UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a verdict is judged by; ``delta`` is the smallest difference that matters, ``pairs`` the family's size."""
+
+    delta: float
+    alpha: float
+    pairs: int
+    target: Target
+    pruned: bool
+
+    @property
+    def level(self) -> float:
+        """Bonferroni level of one simultaneous interval."""
+        return self.alpha / self.pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """``text`` for people; ``kind`` the same without names, ``winner`` the label that is ahead ("" if none)."""
+
+    text: str
+    kind: str
+    winner: str = ""
+
+
+def decide(pair: tuple[str, str], success: tuple[Arm, Arm], unstable: tuple[Arm, Arm], rule: Rule) -> dict[str, object]:
+    """Intervals and verdict of one pair, as a row of the contrasts table."""
+    joint = gap(*success, rule.target, alpha=rule.level)
+    single = gap(*success, rule.target, alpha=rule.alpha)
+    ninety = bounded_gap(*success, rule.target, alpha=2 * rule.alpha)
+    bounded = bounded_gap(*success, rule.target, alpha=rule.level)
+    shaky = bounded_gap(*unstable, rule.target, alpha=rule.level)
+    crossing = rule.target == "grid" and crosses(matched(*success), alpha=rule.alpha)
+    verdict = judge_pair(pair, success=bounded, ninety=ninety, unstable=shaky, rule=rule, crossing=crossing)
+    number, note = extra_seeds(*success, joint=joint, rule=rule) if verdict.kind == UNDETERMINED else (None, "")
+    return {
+        "difference": joint.value,
+        "low": joint.low,
+        "high": joint.high,
+        "low_95": single.low,
+        "high_95": single.high,
+        "low_90": ninety.low,
+        "high_90": ninety.high,
+        "low_worst": bounded.low,
+        "high_best": bounded.high,
+        "verdict": verdict.text,
+        "verdict_kind": verdict.kind,
+        "winner": verdict.winner,
+        "seeds_needed": number,
+        "seeds_note": note,
+        "unstable_difference": shaky.value,
+        "unstable_low": shaky.low,
+        "unstable_high": shaky.high,
+        "unstable_verdict": unstable_verdict(pair, shaky),
+        "crossing": crossing,
+    }
+
+
+def judge_pair(
+    pair: tuple[str, str], *, success: Estimate, ninety: Estimate, unstable: Estimate, rule: Rule, crossing: bool
+) -> Verdict:
+    """First match: crossing, materially more successful, immaterial, more successful, equivalent, undetermined.
+
+    "More stable" is earned only where the unstable share is lower too, with its interval. ``ninety`` is the
+    interval of two one-sided tests at 5 %.
+    """
+    if rule.pruned or math.isnan(success.value):
+        return Verdict(text=UNDETERMINED, kind=UNDETERMINED)
+    if crossing:
+        return Verdict(text=CROSSING, kind="crossing")
+    ahead, behind = pair if success.value >= 0 else pair[::-1]
+    low, high = (success.low, success.high) if success.value >= 0 else (-success.high, -success.low)
+    calmer = unstable.high < 0 if success.value >= 0 else unstable.low > 0
+    word = "stable" if calmer else "successful"
+    if low > 0 and high < rule.delta:
+        return Verdict(text=f"{IMMATERIAL}: {ahead} is ahead", kind=IMMATERIAL, winner=ahead)
+    if low > 0:
+        kind = f"materially more {word}" if low >= rule.delta else f"more {word}"
+        return Verdict(text=f"{ahead} is {kind} than {behind}", kind=kind, winner=ahead)
+    if -rule.delta < ninety.low and ninety.high < rule.delta:
+        return Verdict(text=EQUIVALENT, kind=EQUIVALENT)
+    return Verdict(text=UNDETERMINED, kind=UNDETERMINED)
+
+
+def unstable_verdict(pair: tuple[str, str], unstable: Estimate) -> str:
+    """Which of the two fails less often, read from the interval of the unstable shares; "" where neither is shown."""
+    if unstable.high < 0:
+        return f"{pair[0]} fails less often"
+    return f"{pair[1]} fails less often" if unstable.low > 0 else ""
+
+
+def bounded_gap(a: Arm, b: Arm, target: Target, *, alpha: float) -> Estimate:
+    """The difference's interval, widened to the worst case of the unused runs on both sides (Manski's bounds)."""
+    found = gap(a, b, target, alpha=alpha)
+    if a.complete and b.complete:
+        return found
+    worst = gap(a.filled(0.0), b.filled(1.0), target, alpha=alpha)
+    best = gap(a.filled(1.0), b.filled(0.0), target, alpha=alpha)
+    return Estimate(value=found.value, low=min(found.low, worst.low), high=max(found.high, best.high))
+
+
+def crosses(strata: Strata, *, alpha: float) -> bool:
+    """Whether matched cells differ in opposite directions, each after Holm over the cells (one exact test a cell)."""
+    seen = strata.both_seen()
+    p_values, signs = [], []
+    for i in range(len(seen.weights)):
+        one = Strata(
+            weights=seen.weights[i : i + 1],
+            successes_a=seen.successes_a[i : i + 1],
+            runs_a=seen.runs_a[i : i + 1],
+            successes_b=seen.successes_b[i : i + 1],
+            runs_b=seen.runs_b[i : i + 1],
+        )
+        p_values.append(permutation_p(one))
+        signs.append(float((one.successes_a / one.runs_a - one.successes_b / one.runs_b)[0]))
+    shown = {math.copysign(1, sign) for sign, p in zip(signs, holm(p_values), strict=True) if p <= alpha and sign != 0}
+    return len(shown) == 2
+
+
+def extra_seeds(a: Arm, b: Arm, *, joint: Estimate, rule: Rule) -> tuple[int | None, str]:
+    """More replicates per cell that would find a difference of ``delta`` with power 80 %, or None with the reason."""
+    runs = np.concatenate([a.cells.runs, b.cells.runs])
+    obstacles = {
+        "pruned runs cannot be compared": rule.pruned,
+        "no runs to compare": math.isnan(joint.value),
+        "settings were drawn: more settings are needed, not more seeds": rule.target == "space",
+        "a cell has no runs: complete the grid first": bool((runs == 0).any()),
+    }
+    for reason, applies in obstacles.items():
+        if applies:
+            return None, reason
+    needed = math.ceil(seeds_for_power(a.cells, b.cells, delta=rule.delta, pairs=rule.pairs, alpha=rule.alpha))
+    if needed > runs.min():
+        return needed - int(runs.min()), ""
+    if not (a.complete and b.complete) and (joint.low > 0 or joint.high < 0):
+        return None, "failed runs could turn it around: resume the study"
+    return None, "difference near the margin"

@@ -1,0 +1,244 @@
+"""One attempt at a study whose lock is held: references, MLflow, Ray, training, true statuses at the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from study.errors import BadInput, WorkFailed
+from study.folder import StudyFolder, write_atomic, write_json
+from study.interruption import Interrupted, Interruption
+from study.progress import Ledger, Progress, work_of
+from study.ray_doorway import any_node_alive, ray_session
+from study.tally import cohort_outcomes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from study.plan import Plan
+    from study.spec import StudySpec
+    from study.tracking import BackgroundTracker, Tracker
+
+_DRAIN_S = 60.0
+_HURRIED_S = 2.5
+_PUBLISH_EVERY_S = 2.0
+
+
+class Attempt:
+    """Trains the plan's unfinished cohorts and tells MLflow; ``record`` is the content of launch.json."""
+
+    def __init__(
+        self, folder: StudyFolder, spec: StudySpec, plan: Plan, record: Mapping[str, Any], *, console: Console | None
+    ) -> None:
+        self._folder, self._spec, self._plan, self._record = folder, spec, plan, record
+        self._progress = Progress(spec.study, Ledger(work=work_of(plan)), console=console)
+        self._interruption = Interruption(folder, announce=self._progress.note)
+        self._references: Mapping[str, Any] = {}
+        self._published_at = float("-inf")
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Outcome -> replicates that ended."""
+        return self._progress.ledger.outcomes
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal or the stop file ended it."""
+        return self._interruption.requested
+
+    def run(self) -> None:
+        """The whole attempt. Raises WorkFailed where Ray or MLflow cannot be used."""
+        with self._progress, self._interruption:
+            try:
+                self._write_files()
+                self._prepare()
+                self._track_and_train()
+            except Interrupted:
+                return
+
+    def _write_files(self) -> None:
+        """launch.json goes first: its attempt number fences older writers, who look at it before they write."""
+        folder = self._folder
+        folder.stop_file.unlink(missing_ok=True)
+        write_json(folder.launch_file, self._record)
+        write_atomic(folder.spec_file, self._spec.dump())
+        if not folder.plan_file.exists():
+            write_json(folder.plan_file, self._plan.to_json())
+        for entry in self._plan.cohorts:
+            folder.failure_file(entry.cohort).unlink(missing_ok=True)  # a resume tries failed cohorts again
+
+    def _prepare(self) -> None:
+        self._progress.enter("measuring the references")
+        from study.reference import prepare_references, read_references
+
+        prepare_references(self._folder, self._plan)
+        self._references = read_references(self._folder)
+        for entry in self._plan.cohorts:
+            self._look_at(entry.cohort)
+
+    def _look_at(self, cohort: str) -> None:
+        """Takes an ended cohort into the ledger, and names checkpoints that were damaged."""
+        from study.checkpoint import newest_checkpoint
+
+        found = newest_checkpoint(self._folder.cohort(cohort))
+        for line in found.damaged:
+            self._progress.note(f"{cohort}: damaged checkpoint passed over ({line})")
+        if found.checkpoint is not None and found.checkpoint.complete:
+            self._progress.ledger.finished(cohort, self._outcomes(cohort))
+
+    def _track_and_train(self) -> None:
+        from study.tracking import BackgroundTracker
+
+        self._progress.enter("opening MLflow")
+        tracker = make_tracker(self._folder, self._spec, self._plan, self._record["tracking_uri"])
+        tracker.open(launch=self._record["launch"])
+        tracker.reconcile()  # what a killed driver left RUNNING
+        background = BackgroundTracker(tracker)
+        self._interruption.last_words = lambda: background.close("KILLED", timeout_s=1.0)
+        status = "KILLED"
+        try:
+            background.sync()  # an earlier driver may have died between a checkpoint and the sending
+            self._train(background)
+            status = self._status()
+            if not self.interrupted:
+                self._progress.enter("sending the last results to MLflow")
+                background.drain(_DRAIN_S)
+        finally:
+            background.close(status, timeout_s=_HURRIED_S if self.interrupted else _DRAIN_S)
+            if background.trouble:
+                self._progress.note(f"{background.trouble}; `ganstudy sync {self._spec.study}` sends the rest")
+
+    def _train(self, tracker: BackgroundTracker) -> None:
+        cohorts = [entry.cohort for entry in self._plan.cohorts if entry.cohort not in self._progress.ledger.ended]
+        if not cohorts:
+            self._progress.note("nothing is left to train")
+            return
+        self._progress.enter("starting Ray")
+        with ray_session(self._record["address"], log=self._folder.tune / "ray.log") as cluster:
+            self._interruption.install()  # ray.init took SIGTERM
+            self._progress.enter("training")
+            self._fit(tracker, cohorts, cluster)
+
+    def _fit(self, tracker: BackgroundTracker, cohorts: list[str], cluster: Mapping[str, float]) -> None:
+        from study.listener import Listener
+        from study.search import build_tuner, share_of
+        from study.trainable import trainable
+
+        resources = self._spec.resources
+        share = share_of(
+            cluster,
+            cpus=resources.cpus_per_trial,
+            gpus=resources.gpus_per_trial,
+            concurrent=resources.max_concurrent_trials,
+        )
+        listener = Listener(
+            progress=self._progress,
+            tracker=tracker,
+            interruption=self._interruption,
+            count_outcomes=self._outcomes,
+            record_death=self._record_death,
+            publish=self._publish,
+            cluster_alive=any_node_alive,
+        )
+        tuner = build_tuner(
+            trainable,
+            constants=self._constants(cpus=share.cpus, gpus=share.gpus),
+            cohorts=cohorts,
+            share=share,
+            storage=self._folder.tune,
+            attempt=self._record["attempt"],
+            callback=listener,
+            stopping=self._interruption.poll,
+        )
+        self._interruption.training = True
+        try:
+            tuner.fit()
+        except Exception as problem:
+            if not self.interrupted:
+                raise WorkFailed(f"Ray Tune ended early: {problem}") from problem
+        finally:
+            self._interruption.training = False
+            self._interruption.poll(at_once=True)  # the trials may have seen the stop file before us
+
+    def _constants(self, *, cpus: float, gpus: float) -> dict[str, Any]:
+        """What every trial is told, as plain JSON."""
+        return {
+            "home": str(self._folder.home),
+            "study": self._spec.study,
+            "attempt": self._record["attempt"],
+            "import_path": self._record["import_path"],
+            "device": self._spec.resources.device,
+            "cpus": cpus,
+            "gpus": gpus,
+            "checkpoint_every_s": checkpoint_every_s(),
+        }
+
+    def _outcomes(self, cohort: str) -> Counter[str]:
+        return cohort_outcomes(
+            self._folder, self._plan, cohort, criteria=self._spec.criteria, references=self._references
+        )
+
+    def _record_death(self, cohort: str, problem: str) -> None:
+        write_json(
+            self._folder.failure_file(cohort),
+            {"attempt": self._record["attempt"], "problem": problem, "traceback": ""},
+        )
+
+    def _status(self) -> str:
+        ledger = self._progress.ledger
+        if ledger.done < ledger.planned:
+            return "KILLED" if self.interrupted else "FAILED"
+        return "FAILED" if ledger.outcomes["failed"] else "FINISHED"
+
+    def _publish(self) -> None:
+        """For `status` in another terminal, at most every _PUBLISH_EVERY_S seconds."""
+        if time.monotonic() - self._published_at < _PUBLISH_EVERY_S:
+            return
+        self._published_at = time.monotonic()
+        ledger = self._progress.ledger
+        write_json(
+            self._folder.progress_file,
+            {
+                "attempt": self._record["attempt"],
+                "running": ledger.now_running,
+                "fraction": ledger.fraction,
+                "time_left_s": ledger.time_left_s(),
+                "replicate_steps_per_s": ledger.steps_per_s(),
+                "trouble": self._progress.trouble,
+            },
+        )
+
+
+def checkpoint_every_s() -> float:
+    """Seconds between checkpoints: $GANSTUDY_CHECKPOINT_EVERY_S (for machines that vanish early), at most 60."""
+    text = os.environ.get("GANSTUDY_CHECKPOINT_EVERY_S", "60")
+    try:
+        return min(60.0, max(0.1, float(text)))
+    except ValueError as problem:
+        raise BadInput(f"GANSTUDY_CHECKPOINT_EVERY_S must be a number of seconds, got {text!r}") from problem
+
+
+def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri: str) -> Tracker:
+    """The MLflow writer of a study whose references were made."""
+    from study.reference import read_references
+    from study.tracking import Tracker
+
+    return Tracker(
+        folder.root,
+        plan=plan,
+        tracking_uri=tracking_uri,
+        artifact_location=artifact_location(folder, tracking_uri),
+        replicate_runs=spec.tracking.replicate_runs,
+        criteria=spec.criteria,
+        reference=read_references(folder),
+    )
+
+
+def artifact_location(folder: StudyFolder, tracking_uri: str) -> str | None:
+    """``<home>/artifacts`` for a local database; a server has an artifact store of its own."""
+    if tracking_uri.startswith(("http://", "https://", "databricks")):
+        return None
+    return (folder.home / "artifacts").as_uri()

@@ -1,0 +1,142 @@
+"""ganstudy: the command line. The one file of ``study`` that may import ``analysis``, inside its commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from study import cli_study, cli_tools
+from study.cli_options import HOME, JSON, TRACKING_URI, err, existing, not_yet, out, print_json
+from study.errors import BadInput, WorkFailed
+from study.folder import StudyFolder, find_study, home_folder, lock_holder, study_names
+
+if TYPE_CHECKING:
+    from analysis.frames import StudyFrames
+
+BLOCKED = 3
+
+app = typer.Typer(
+    name="ganstudy",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")] = False,
+) -> None:
+    """Which GAN loss keeps training stable, over which learning rates and which k, and how sure are we?"""
+    if debug:
+        os.environ["GANSTUDY_DEBUG"] = "1"
+
+
+cli_tools.register_init(app)
+cli_study.register(app)
+
+
+@app.command()
+def report(
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="A study's name.")] = None,
+    runs: Annotated[Path | None, typer.Option(metavar="FILE", help="A table of runs made elsewhere.")] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Default: report/ in the study.", show_default=False)
+    ] = None,
+    criteria: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Judge by other outcome thresholds.", show_default=False)
+    ] = None,
+    home: HOME = None,
+    tracking_uri: TRACKING_URI = None,
+    as_json: JSON = False,
+) -> None:
+    """The loss-stability report; exit code 3 when its evidence is blocked by a warning."""
+    if (study is None) == (runs is None):
+        raise BadInput("report needs either a STUDY or --runs FILE")
+    if runs is not None:
+        existing(runs)
+        not_yet("report --runs", "give the name of a study")
+    if criteria is not None:
+        existing(criteria)
+        not_yet("report --criteria", "the criteria of the study file are used")
+    frames = _frames(str(study), home=home, tracking_uri=tracking_uri)
+    from analysis.report import build_report
+
+    made = build_report(frames, out=out_folder or StudyFolder(home_folder(home), frames.study).report)
+    if as_json:
+        print_json({"study": study, "folder": str(made.folder), "headline": made.headline, "blocked": made.blocked})
+    else:
+        out().print(made.headline, soft_wrap=True, markup=False)
+        out().print(f"report: {Path(made.folder) / 'report.html'}", soft_wrap=True, markup=False)
+    raise typer.Exit(BLOCKED if made.blocked else 0)
+
+
+cli_tools.register_rest(app)
+
+
+def _frames(study: str, *, home: Path | None, tracking_uri: str | None) -> StudyFrames:
+    """What is recorded of a study, here or on a tracking server; a dead owner's runs are reconciled first."""
+    from analysis.load import load_study
+
+    base = home_folder(home)
+    if study in study_names(base):
+        folder = StudyFolder(base, study)
+        holder = lock_holder(folder)
+        if holder is not None and not holder.alive:
+            cli_study.reconcile(folder)
+    elif tracking_uri is None:
+        find_study(study, home=base)  # says which study is near
+    try:
+        return load_study(study, home=base, tracking_uri=tracking_uri)
+    except LookupError as problem:
+        if isinstance(problem, KeyError | IndexError):  # a bug, not an unknown study
+            raise
+        raise BadInput(str(problem)) from problem
+
+
+def main() -> NoReturn:
+    """The console entry: every exception becomes an exit code and one readable message."""
+    try:
+        app()
+    except BadInput as problem:
+        _complain(str(problem))
+        sys.exit(2)
+    except WorkFailed as problem:
+        _complain(str(problem))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as problem:
+        _internal_error(problem)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _complain(message: str) -> None:
+    for line in message.splitlines():
+        err().print(line, soft_wrap=True, markup=False, style="red")
+
+
+def _internal_error(problem: Exception) -> None:
+    """One line; the traceback goes to a file, or to stderr under GANSTUDY_DEBUG."""
+    text = "".join(traceback.format_exception(problem))
+    summary = f"internal error: {type(problem).__name__}: {problem}".splitlines()[0]
+    if os.environ.get("GANSTUDY_DEBUG"):
+        _complain(text + summary)
+        return
+    log = home_folder() / "ganstudy-error.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except OSError as trouble:
+        _complain(f"{summary} ({log} cannot be written: {trouble})")
+        return
+    _complain(f"{summary} (details: {log}, or `ganstudy --debug ...`)")

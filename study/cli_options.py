@@ -1,0 +1,79 @@
+"""Options that several commands share, and how the command line speaks to people and to programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from study.errors import BadInput, WorkFailed
+
+SPEC = Annotated[Path, typer.Argument(metavar="SPEC", help="A study file; `ganstudy init` writes one to start from.")]
+STUDY = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name, as in its file and in `ganstudy list`.")]
+OPTIONAL_STUDY = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A study's name.", show_default=False)]
+HOME = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where studies live; default $GANSTUDY_HOME, else ./runs.", show_default=False),
+]
+TRACKING_URI = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI",
+        help="MLflow store; default what the study was launched with, else $MLFLOW_TRACKING_URI, "
+        "else a file under the home.",
+        show_default=False,
+    ),
+]
+ADDRESS = Annotated[
+    str | None,
+    typer.Option(metavar="ADDR", help="A running Ray cluster; default Ray on this machine.", show_default=False),
+]
+SET = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Overrides one key of the study file, e.g. fixed.batch_size=64; repeatable."
+    ),
+]
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")]
+
+
+def out() -> Console:
+    """Results: stdout. Wide where nobody watches, so that names are never cut."""
+    return _console(stderr=False)
+
+
+def err() -> Console:
+    """Progress and messages: stderr."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        return Console(stderr=stderr, highlight=False, width=200)
+    return console
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """Exactly one JSON object on stdout; NaN is refused rather than printed as invalid JSON."""
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False, default=str) + "\n")
+
+
+def existing(path: Path) -> Path:
+    """``path`` if it is a file; BadInput otherwise."""
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, a file is needed")
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; `ganstudy init {path}` writes a study file to start from")
+    return path
+
+
+def not_yet(command: str, instead: str) -> NoReturn:
+    """The answer of a command that this version cannot do."""
+    raise WorkFailed(f"`ganstudy {command}` is not yet available in this version; {instead}")

@@ -1,0 +1,68 @@
+"""What ``plan`` says: how much a study asks for, before anything runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from study.progress import duration
+
+if TYPE_CHECKING:
+    from study.plan import Plan
+    from study.spec import StudySpec
+
+
+def plan_json(plan: Plan, *, workers: int) -> dict[str, object]:
+    """The plan as plain data, for ``--json``; seconds are wall time."""
+    return {
+        "study": plan.study,
+        "spec_hash": plan.spec_hash,
+        "criteria_hash": plan.criteria_hash,
+        "configurations": len(plan.configurations),
+        "replicates": plan.replicates,
+        "cohorts": len(plan.cohorts),
+        "estimate": asdict(plan.estimate(workers=workers)),
+        "plan": plan.to_json(),
+    }
+
+
+def print_plan(spec: StudySpec, plan: Plan, console: Console, *, workers: int) -> None:
+    """For people: one row per loss and k, then what all of it takes."""
+    estimate = plan.estimate(workers=workers)
+    console.print(Text(plan.study, style="bold"))
+    if spec.question:
+        console.print(Text(spec.question, style="bright_black"), soft_wrap=True)
+    console.print(_cells(plan))
+    sizes = [len(entry.members) for entry in plan.cohorts]
+    widest = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+    facts = {
+        "configurations": f"{len(plan.configurations):,}",
+        "replicates": f"{plan.replicates:,}",
+        "cohorts": f"{len(plan.cohorts):,} of {widest} replicates (one Ray Tune trial each)",
+        "generator steps": f"{estimate.generator_steps:,} of cohorts, {estimate.replicate_steps:,} of replicates",
+        "estimated time": f"about {duration(estimate.wall_s)} with {workers} at once (a rough guess)",
+    }
+    for name, fact in facts.items():
+        console.print(Text.assemble((f"{name:<17}", "bold"), fact), soft_wrap=True)
+
+
+def _cells(plan: Plan) -> Table:
+    configurations: Counter[tuple[str, str, str, int]] = Counter()
+    for entry in plan.configurations:
+        penalty = "" if entry.penalty == "none" else entry.penalty
+        configurations[entry.loss, entry.adversarial_loss, penalty, int(entry.factors["k"])] += 1
+    replicates = plan.configurations[0].replicates
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("loss", "adversarial loss", "penalty", "k", "configurations", "replicates"):
+        right = title in ("k", "configurations", "replicates")
+        table.add_column(title, no_wrap=True, overflow="fold", justify="right" if right else "left")
+    for (loss, adversarial_loss, penalty, k), count in configurations.items():
+        table.add_row(
+            Text(loss, style="cyan"), adversarial_loss, penalty, str(k), str(count), f"{count} x {replicates}"
+        )
+    return table

@@ -1,0 +1,225 @@
+"""Commands on one study: plan, run, resume, status, stop, sync, list."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from study.cli_options import (
+    ADDRESS,
+    HOME,
+    JSON,
+    OPTIONAL_STUDY,
+    SET,
+    SPEC,
+    STUDY,
+    TRACKING_URI,
+    err,
+    existing,
+    not_yet,
+    out,
+    print_json,
+)
+from study.errors import WorkFailed
+from study.folder import StudyFolder, find_study, home_folder, lock_holder, locked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from study.launch import StudyResult
+    from study.spec import StudySpec
+
+_STOP_PATIENCE_S = 60.0
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands in the order a study's life takes."""
+    app.command("list")(list_studies)
+    for command in (plan, run, resume, status, stop, sync):
+        app.command()(command)
+
+
+def list_studies(home: HOME = None, tracking_uri: TRACKING_URI = None, as_json: JSON = False) -> None:
+    """The studies under this home or tracking server."""
+    from study.status import all_statuses, print_list
+
+    base = home_folder(home)
+    statuses = all_statuses(base)
+    recorded = _recorded(tracking_uri) if tracking_uri else []
+    elsewhere = sorted(set(recorded) - {status.study for status in statuses})
+    if as_json:
+        print_json({"home": str(base), "studies": [status.to_json() for status in statuses], "elsewhere": elsewhere})
+        return
+    if statuses:
+        print_list(statuses, out())
+    else:
+        err().print(f"no study was begun under {base}", soft_wrap=True)
+    if elsewhere:
+        out().print(f"at {tracking_uri}, begun elsewhere: {', '.join(elsewhere)}", soft_wrap=True)
+
+
+def plan(
+    spec: SPEC, home: HOME = None, tracking_uri: TRACKING_URI = None, overrides: SET = None, as_json: JSON = False
+) -> None:
+    """Dry run: configurations, replicates, cohorts, expected steps and time; runs nothing.
+
+    Takes the options of `run`, so that one command line can be turned into the other.
+    """
+    from study.cli_plan import print_plan
+    from study.plan import make_plan
+    from study.ray_doorway import local_cpus
+
+    checked = _read_spec(spec, overrides)
+    made = make_plan(checked, workers=local_cpus())
+    if as_json:
+        from study.cli_plan import plan_json
+
+        print_json(plan_json(made, workers=local_cpus()))
+    else:
+        print_plan(checked, made, out(), workers=local_cpus())
+
+
+def run(
+    spec: SPEC,
+    home: HOME = None,
+    address: ADDRESS = None,
+    tracking_uri: TRACKING_URI = None,
+    overrides: SET = None,
+) -> None:
+    """Run a study to the end, or go on with it; Ctrl-C keeps everything."""
+    checked = _read_spec(spec, overrides)
+    from study.launch import run as launch
+
+    _conclude(
+        launch(
+            checked,
+            home=home,
+            address=address,
+            tracking_uri=tracking_uri,
+            command=_command(),
+            console=err(),
+        )
+    )
+
+
+def resume(study: STUDY, home: HOME = None, address: ADDRESS = None, tracking_uri: TRACKING_URI = None) -> None:
+    """Continue after a crash, Ctrl-C or a lost machine: nothing lost, nothing twice."""
+    find_study(study, home=home)
+    from study.launch import resume as launch
+
+    _conclude(launch(study, home=home, address=address, tracking_uri=tracking_uri, command=_command(), console=err()))
+
+
+def status(
+    study: OPTIONAL_STUDY = None,
+    home: HOME = None,
+    tracking_uri: TRACKING_URI = None,
+    address: ADDRESS = None,
+    as_json: JSON = False,
+) -> None:
+    """Replicates planned, running, done and failed; outcomes so far; time left."""
+    from study.status import print_status, study_status
+
+    _refuse_jobs(address, "status")
+    if study is None:
+        list_studies(home=home, tracking_uri=tracking_uri, as_json=as_json)
+        return
+    folder = find_study(study, home=home)
+    now = study_status(folder)
+    if now.state == "died":
+        reconcile(folder)
+    if as_json:
+        print_json(now.to_json())
+    else:
+        print_status(now, out())
+
+
+def stop(study: STUDY, home: HOME = None, address: ADDRESS = None, tracking_uri: TRACKING_URI = None) -> None:
+    """Stop a running study cleanly: its state is kept, `resume` goes on."""
+    _refuse_jobs(address, "stop")
+    folder = find_study(study, home=home)
+    holder = lock_holder(folder)
+    if holder is None or not holder.alive:
+        out().print(f"{study} is not running", soft_wrap=True)
+        return
+    folder.ask_to_stop("stop")
+    err().print(f"asked {holder.text} to stop {study}; waiting for its checkpoints", soft_wrap=True)
+    deadline = time.monotonic() + _STOP_PATIENCE_S
+    while (now := lock_holder(folder)) is not None and now.alive:
+        if time.monotonic() > deadline:
+            raise WorkFailed(f"{study} is still held by {now.text} after {_STOP_PATIENCE_S:g} s")
+        time.sleep(0.2)
+    out().print(f"{study} stopped; go on with `ganstudy resume {study}`", soft_wrap=True)
+
+
+def sync(study: STUDY, home: HOME = None, tracking_uri: TRACKING_URI = None) -> None:
+    """Send MLflow whatever it missed."""
+    folder = find_study(study, home=home)
+    from study.launch import sync_study
+
+    with locked(folder):
+        uri = sync_study(folder, tracking_uri=tracking_uri)
+    out().print(f"{study}: MLflow at {uri} holds all its results", soft_wrap=True)
+
+
+def _read_spec(path: Path, overrides: list[str] | None) -> StudySpec:
+    existing(path)
+    from study.spec import StudySpec
+
+    for override in overrides or []:
+        err().print(f"set {override}", soft_wrap=True, markup=False)
+    return StudySpec.from_file(path, overrides=overrides or [])
+
+
+def _conclude(result: StudyResult) -> None:
+    """Says how it ended and where the results are."""
+    from study.progress import outcome_text
+
+    console: Console = out()
+    ended = sum(result.counts.values())
+    console.print(f"{result.study}: {ended} of {result.planned} replicates ended", soft_wrap=True)
+    if result.counts:
+        console.print(outcome_text(result.counts))
+    console.print(f"results: {result.home / result.study}", soft_wrap=True)
+    console.print(f"MLflow:  {result.tracking_uri}", soft_wrap=True)
+    home = f" --home {shlex.quote(str(result.home))}" if result.home != home_folder() else ""
+    name = result.study
+    if result.exit_code == 130:
+        console.print(f"interrupted; everything is kept: `ganstudy resume {name}{home}` goes on", soft_wrap=True)
+    elif result.exit_code == 1:
+        console.print(f"some replicates failed: `ganstudy status {name}{home}` says why", soft_wrap=True)
+    else:
+        console.print(f"next:    `ganstudy report {name}{home}`", soft_wrap=True)
+    raise typer.Exit(result.exit_code)
+
+
+def _refuse_jobs(address: str | None, command: str) -> None:
+    """A cluster's job server is only of use for submitted studies."""
+    if address is not None and address.startswith(("http://", "https://")):
+        not_yet(f"{command} --address {address}", "it needs submitted studies")
+
+
+def reconcile(folder: StudyFolder) -> None:
+    """Gives the runs of a killed launch their true status; whoever resumes first does it instead."""
+    from study.launch import reconcile_study
+
+    try:
+        with locked(folder):
+            reconcile_study(folder)
+    except WorkFailed as problem:
+        err().print(f"MLflow is not reconciled: {problem}", soft_wrap=True, markup=False)
+
+
+def _recorded(tracking_uri: str) -> list[str]:
+    from study.recorded import recorded_studies
+
+    return recorded_studies(tracking_uri)
+
+
+def _command() -> str:
+    return shlex.join(["ganstudy", *sys.argv[1:]])

@@ -1,0 +1,154 @@
+"""Commands around studies: init, losses, ui, submit, replay."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from study.cli_options import HOME, SET, SPEC, STUDY, TRACKING_URI, err, existing, not_yet, out
+from study.errors import BadInput, WorkFailed
+from study.folder import find_study, home_folder
+from trainers.catalogue import LOSSES, PENALTIES, PRESETS, Entry
+
+
+def register_init(app: typer.Typer) -> None:
+    """Adds what comes first in a study's life."""
+    app.command()(init)
+
+
+def register_rest(app: typer.Typer) -> None:
+    """Adds what comes after the report."""
+    for command in (losses, ui, submit, replay):
+        app.command()(command)
+
+
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to write it.")] = Path("study.yaml"),
+) -> None:
+    """Write a commented study file to start from; an existing file is left alone."""
+    if not file.parent.is_dir():
+        raise BadInput(f"{file.parent} is no folder")
+    text = files("study").joinpath("template.yaml").read_text(encoding="utf-8")
+    try:
+        with file.open("x", encoding="utf-8") as handle:
+            handle.write(text)
+    except FileExistsError as problem:
+        raise BadInput(f"{file} exists already and is left as it is") from problem
+    except OSError as problem:
+        raise BadInput(f"{file} cannot be written: {problem.strerror}") from problem
+    out().print(f"wrote {file}; next: `ganstudy plan {file}`", soft_wrap=True, markup=False)
+
+
+def losses() -> None:
+    """The registered losses, penalties and presets, with formula and reference."""
+    console = out()
+    _section(console, "losses", "higher logit = more real, for every loss")
+    for entry in LOSSES.values():
+        _entry(console, entry, formulas=[("L_D", entry.formula), ("L_G", entry.generator_formula)])
+    _section(console, "penalties", "added to L_D")
+    for entry in PENALTIES.values():
+        _entry(console, entry, formulas=[("    ", entry.formula)] if entry.formula else [])
+    _section(console, "presets", "short names for a loss with its penalty")
+    presets = Table.grid(padding=(0, 2))
+    for name, meaning in PRESETS.items():
+        presets.add_row(Text(name, style="bold cyan", no_wrap=True), Text(_flow(meaning)))
+    console.print(presets)
+
+
+def ui(
+    home: HOME = None,
+    tracking_uri: TRACKING_URI = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5000,
+) -> None:
+    """The MLflow UI on the store of this home's studies; Ctrl-C ends it."""
+    from study.tracking import sqlite_uri
+
+    base = home_folder(home)
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(base)
+    if uri.startswith(("http://", "https://")):
+        out().print(f"the tracking server has its own UI: {uri}", soft_wrap=True, markup=False)
+        return
+    if uri == sqlite_uri(base) and not (base / "mlflow.db").exists():
+        raise BadInput(f"no study was recorded under {base}: {base / 'mlflow.db'} does not exist")
+    out().print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", soft_wrap=True, markup=False)
+    raise typer.Exit(_serve(uri, base, port))
+
+
+def submit(
+    spec: SPEC,
+    address: Annotated[str, typer.Option(metavar="http://HEAD:8265", help="The cluster's job server.")],
+    home: HOME = None,
+    tracking_uri: TRACKING_URI = None,
+    overrides: SET = None,
+) -> None:
+    """Run a study as a Ray job on a cluster; the laptop may close."""
+    existing(spec)
+    not_yet("submit", "on a machine of the cluster, `ganstudy run SPEC --address auto` runs the study")
+
+
+def replay(
+    study: STUDY,
+    configuration: Annotated[str, typer.Option(metavar="KEY", help="A configuration_key of the report.")],
+    replicate: Annotated[int, typer.Option(metavar="N", min=0, help="The replicate's number.")],
+    home: HOME = None,
+    tracking_uri: TRACKING_URI = None,
+) -> None:
+    """Train one replicate again, alone, and show its samples over time."""
+    find_study(study, home=home)
+    not_yet("replay", "samples at five moments of every replicate are in samples.parquet of its MLflow run")
+
+
+def _section(console: Console, title: str, remark: str) -> None:
+    console.print()
+    console.print(Text.assemble((title, "bold underline"), (f"  {remark}", "bright_black")))
+
+
+def _entry(console: Console, entry: Entry, *, formulas: list[tuple[str, str]]) -> None:
+    console.print()
+    name = Text.assemble((entry.name, "bold cyan"), f"  {entry.summary}")
+    console.print(name, soft_wrap=True)
+    rows = [(symbol, Text(formula, style="green")) for symbol, formula in formulas]
+    rows += [(p.name, Text(f"{p.rule}; {_default(p.default)}: {p.meaning}")) for p in entry.parameters]
+    if entry.reference:
+        rows.append(("ref", Text(entry.reference, style="bright_black")))
+    for symbol, text in rows:
+        console.print(Text.assemble(f"    {symbol}  ", text), soft_wrap=True)
+
+
+def _default(value: object) -> str:
+    return "required" if value is None else f"default {value}"
+
+
+def _flow(mapping: object) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in dict(mapping).items())  # type: ignore[call-overload]
+
+
+def _serve(uri: str, home: Path, port: int) -> int:
+    """Runs the server as a child in the terminal's process group, so that Ctrl-C reaches it too."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--default-artifact-root", str(home / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    # without the job runner the server takes a fifth of the memory and starts nothing nobody asked for
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    try:
+        code = server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait()
+        return 130
+    if code > 0:
+        err().print(f"the MLflow server ended with code {code}; is port {port} in use?", soft_wrap=True, markup=False)
+        raise WorkFailed(f"no MLflow UI on port {port}")
+    return 0

@@ -1,0 +1,222 @@
+"""From a study to its configurations: factors crossed or drawn, keys, seeds, and the program each of them trains."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from study.canonical import digest, rounded
+from study.design import Design
+from study.entries import LossEntry
+from study.factors import Scalar
+from study.problems import SpecError
+from study.sections import Budget
+from study.spec import StudySpec
+from study.user_code import code_hash, is_import_path
+from trainers.catalogue import MEMBER_NUMBERS
+from trainers.program import Member, Program
+
+_TRIES_PER_CONFIGURATION = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """One value for every factor, without a seed; ``seeds`` holds those of its replicates 0, 1, ...
+
+    ``factors`` are all effective values by spec name, conditional ones (penalty_weight, clip) and varied parameters of
+    target and networks included; ``target`` and ``networks`` are complete. ``horizon`` counts generator steps.
+    ``code`` is the hash of the user's own networks, empty for registered ones.
+    """
+
+    configuration_key: str
+    loss: str
+    adversarial_loss: str
+    penalty: str
+    factors: Mapping[str, Scalar]
+    target: Mapping[str, object]
+    networks: Mapping[str, object]
+    budget: Mapping[str, int | str]
+    horizon: int
+    replicates: int
+    seeds: tuple[int, ...]
+    code: str = ""
+
+    @property
+    def target_id(self) -> str:
+        """12 hex digits: which target's reference and judge belong to it."""
+        return digest(self.target, length=12)
+
+    def program(self) -> Program:
+        """What its replicates share with every member of their cohort."""
+        return Program(
+            loss=self.adversarial_loss,
+            penalty=self.penalty,
+            k=int(self.factors["k"]),
+            batch_size=int(self.factors["batch_size"]),
+            optimizer=str(self.factors["optimizer"]),
+            updates=str(self.factors["updates"]),
+            target=dict(self.target),
+            networks=dict(self.networks),
+            horizon=self.horizon,
+            evaluations=int(self.budget["evaluations"]),
+            evaluation_samples=int(self.budget["evaluation_samples"]),
+        )
+
+    def member(self, replicate: int) -> Member:
+        """The replicate's seed and its own numbers (both players' rates, betas, penalty weight, ...)."""
+        numbers = _both_rates(self.factors)
+        return Member(
+            seed=self.seeds[replicate],
+            numbers={name: float(numbers[name]) for name in MEMBER_NUMBERS if name in numbers},
+        )
+
+    def params(self) -> dict[str, str | float | int]:
+        """Effective values by spec name, for MLflow: names, factors, and ``target.`` and ``networks.`` parameters."""
+        names = {"loss": self.loss, "adversarial_loss": self.adversarial_loss, "penalty": self.penalty}
+        parts = {
+            f"{part}.{key}": value if isinstance(value, int | float | str) else json.dumps(value)
+            for part, mapping in (("target", self.target), ("networks", self.networks))
+            for key, value in mapping.items()
+        }
+        return {**names, **self.factors, **parts}
+
+
+def replicate_seed(study_seed: int, configuration_key: str, replicate: int) -> int:
+    """63 bits of a hash: a replicate's seed depends on its study, its configuration and its number only."""
+    return int(digest(["replicate", study_seed, configuration_key, replicate], length=16), 16) >> 1
+
+
+def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
+    """Every configuration of the study, in the order of its loss entries.
+
+    Raises SpecError when two labels mean the same configuration, or a random search finds too few different ones.
+    """
+    code = code_hash(str(spec.networks["name"])) if is_import_path(spec.networks["name"]) else ""
+    made: dict[str, Configuration] = {}
+    problems = []
+    for entry in spec.design.entries:
+        for factors in _assignments(spec, entry):
+            configuration = _configuration(spec, entry, factors, code)
+            other = made.setdefault(configuration.configuration_key, configuration)
+            if other is not configuration:
+                problems.append(
+                    f"scientific.loss: {_named(other)} and {_named(configuration)} are the same configuration"
+                )
+    if problems:
+        more = [f"... and {len(problems) - 10} more pairs"] if len(problems) > 10 else []
+        raise SpecError(problems[:10] + more)
+    return tuple(made.values())
+
+
+def _assignments(spec: StudySpec, entry: LossEntry) -> Iterator[dict[str, Scalar]]:
+    if spec.search.method == "random":
+        return _drawn(spec.design, entry, seed=spec.seed, count=spec.search.configurations or 0)
+    return _crossed(spec.design, entry)
+
+
+def _crossed(design: Design, entry: LossEntry) -> Iterator[dict[str, Scalar]]:
+    """The full factorial, first factor slowest; an optimizer brings its own numbers only."""
+    for optimizer in design.optimizers:
+        values = {name: design.values(name, optimizer=optimizer).grid() for name in design.names(optimizer)}
+        values |= {"optimizer": (optimizer,)} | {name: given.grid() for name, given in entry.parameters.items()}
+        for combination in itertools.product(*values.values()):
+            yield dict(zip(values, combination, strict=True))
+
+
+def _drawn(design: Design, entry: LossEntry, *, seed: int, count: int) -> Iterator[dict[str, Scalar]]:
+    """``count`` different draws.
+
+    Every factor has its own stream, and those outside the entry do not know the entry: losses are compared in the same
+    cells, and one more loss or factor leaves the other draws as they were.
+    """
+    own = f"{entry.adversarial_loss}+{entry.penalty}"
+    streams = {name: _stream(seed, name) for name in design.varied}
+    own_streams = {name: _stream(seed, f"{own}.{name}") for name in entry.parameters}
+    seen: set[str] = set()
+    for _ in range(_TRIES_PER_CONFIGURATION * count):
+        if len(seen) == count:
+            return
+        drawn = {name: values.draw(streams[name]) for name, values in design.varied.items()}
+        optimizer = str(drawn.get("optimizer", design.optimizers[0]))
+        factors = {
+            name: drawn[name] if name in drawn else _only(design, name, optimizer) for name in design.names(optimizer)
+        }
+        factors |= {name: values.draw(own_streams[name]) for name, values in entry.parameters.items()}
+        mark = digest(factors, length=16)
+        if mark not in seen:
+            seen.add(mark)
+            yield factors
+    if len(seen) < count:
+        raise SpecError([f"search.configurations: {entry.label!r} gave only {len(seen)} different ones (got {count})"])
+
+
+def _stream(seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng(int(digest(["search", seed, name], length=32), 16))
+
+
+def _only(design: Design, name: str, optimizer: str) -> Scalar:
+    return design.values(name, optimizer=optimizer).grid()[0]
+
+
+def _configuration(spec: StudySpec, entry: LossEntry, factors: dict[str, Scalar], code: str) -> Configuration:
+    target, networks = (
+        {**mapping, **{name: value for name, value in factors.items() if name in declared}}
+        for mapping, declared in (
+            (spec.target, spec.design.target_factors),
+            (spec.networks, spec.design.networks_factors),
+        )
+    )
+    key = _key(entry, factors, target=target, networks=networks, budget=spec.budget, code=code)
+    return Configuration(
+        configuration_key=key,
+        loss=entry.label,
+        adversarial_loss=entry.adversarial_loss,
+        penalty=entry.penalty,
+        factors=factors,
+        target=target,
+        networks=networks,
+        budget=spec.budget.model_dump(),
+        horizon=spec.budget.horizon(k=int(factors["k"]), batch_size=int(factors["batch_size"]), penalty=entry.penalty),
+        replicates=spec.replicates,
+        seeds=tuple(replicate_seed(spec.seed, key, replicate) for replicate in range(spec.replicates)),
+        code=code,
+    )
+
+
+def _key(
+    entry: LossEntry,
+    factors: Mapping[str, Scalar],
+    *,
+    target: Mapping[str, object],
+    networks: Mapping[str, object],
+    budget: Budget,
+    code: str,
+) -> str:
+    """16 hex digits over what is really run: no label, replicates or resources, and not where a factor was written."""
+    effective = {name: value for name, value in _both_rates(factors).items() if name not in {*target, *networks}}
+    identity = {
+        "adversarial_loss": entry.adversarial_loss,
+        "penalty": entry.penalty,
+        "factors": effective,
+        "target": target,
+        "networks": networks,
+        "budget": budget.model_dump(),
+    }
+    return digest({**identity, "code": code} if code else identity, length=16)
+
+
+def _both_rates(factors: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The factors with a common learning rate written as the two players' rates."""
+    rest = {name: value for name, value in factors.items() if name != "learning_rate"}
+    if "learning_rate" in factors:
+        rest["generator_learning_rate"] = rest["discriminator_learning_rate"] = factors["learning_rate"]
+    return rest
+
+
+def _named(configuration: Configuration) -> str:
+    values = ", ".join(f"{name}={rounded(value)}" for name, value in configuration.factors.items())
+    return f"{configuration.loss!r} ({values})"

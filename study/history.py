@@ -1,0 +1,188 @@
+"""The growing record of one cohort: a row per living replicate and evaluation, one last row per death, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from pyarrow import compute
+
+from trainers.measurement import COUNTERS, MEASUREMENTS
+
+if TYPE_CHECKING:
+    from study.outcomes import Series
+    from trainers.measuring import Evaluation
+
+Member = tuple[str, int, int]
+"""configuration_key, replicate, seed."""
+
+# Fixed before the first row: the columns never depend on who reported first (T14)
+_IDENTITY = [("configuration_key", pa.string()), ("replicate", pa.int64()), ("seed", pa.int64())]
+_POSITION = [("evaluation", pa.int64()), *((name, pa.int64()) for name in COUNTERS), ("finite", pa.bool_())]
+_VALUES = [(name, pa.float64()) for name in MEASUREMENTS]
+
+HISTORY_SCHEMA = pa.schema([*_IDENTITY, *_POSITION, ("measured_at_ms", pa.int64()), *_VALUES])
+"""One row per replicate and evaluation; a replicate that died ends with finite=false and null measurements."""
+
+REPLICATES_SCHEMA = pa.schema([*_IDENTITY, *_POSITION, *_VALUES])
+"""The published form: the same rows without the clock, so that one study gives the same bytes anywhere."""
+
+SAMPLES_SCHEMA = pa.schema(
+    [
+        ("configuration_key", pa.string()),
+        ("replicate", pa.int64()),
+        ("generator_step", pa.int64()),
+        ("sample", pa.int64()),
+        ("x", pa.list_(pa.float32())),
+    ]
+)
+"""One row per kept sample; ``x`` is the flat sample."""
+
+
+class History:
+    """Rows of one cohort in the order they were measured; ``table`` sorts them by member, then evaluation.
+
+    A member is appended at every evaluation while it lives and once more, without measurements, when it died.
+    """
+
+    def __init__(self, members: Sequence[Member], k: int, batch_size: int) -> None:
+        if len(set(members)) != len(members):
+            raise ValueError("members must be distinct")
+        self._members = tuple(members)
+        self._k = k
+        self._batch_size = batch_size
+        self._keys = pa.array(dict.fromkeys(key for key, _, _ in members), type=pa.string())
+        self._rows = HISTORY_SCHEMA.empty_table()
+        self._samples = SAMPLES_SCHEMA.empty_table()
+        self._dead = np.zeros(len(members), dtype=np.bool_)
+        self._last = -1
+
+    @classmethod
+    def restore(
+        cls, members: Sequence[Member], k: int, batch_size: int, history: pa.Table, samples: pa.Table
+    ) -> History:
+        """The history that a checkpoint holds, ready for the next evaluation.
+
+        Raises ValueError when the tables have other columns or other members than this cohort.
+        """
+        _require_schema(history, HISTORY_SCHEMA, name="history")
+        _require_schema(samples, SAMPLES_SCHEMA, name="samples")
+        restored = cls(members, k, batch_size)
+        restored._rows, restored._samples = history, samples
+        restored._last = max(history["evaluation"].to_pylist(), default=-1)
+        places = {member: place for place, member in enumerate(restored._members)}
+        dead = history.filter(compute.invert(history["finite"]))
+        for member in _identities(history):
+            if member not in places:
+                raise ValueError(f"history holds {member}, which is no member of this cohort")
+        for member in _identities(dead):
+            restored._dead[places[member]] = True
+        return restored
+
+    def append(self, evaluation: Evaluation, *, measured_at_ms: int) -> None:
+        """Adds one evaluation of all members: a row for each living one, the death row of each newly dead one.
+
+        A value that is not finite becomes null, never a number. Raises ValueError when the evaluation does not
+        follow the last one or covers another number of members.
+        """
+        alive = np.asarray(evaluation.finite, dtype=np.bool_)
+        if alive.shape != self._dead.shape:
+            raise ValueError(f"evaluation must cover {len(self._dead)} members, got shape {alive.shape}")
+        if evaluation.index <= self._last:
+            raise ValueError(f"evaluation must come after {self._last}, got {evaluation.index}")
+        living = np.flatnonzero(alive & ~self._dead)
+        dying = np.flatnonzero(~alive & ~self._dead)
+        rows = [self._living_rows(evaluation, living), self._death_rows(evaluation, dying)]
+        rows = [part.append_column("measured_at_ms", _constant(measured_at_ms, len(part))) for part in rows]
+        self._rows = pa.concat_tables([self._rows, *(part.select(HISTORY_SCHEMA.names) for part in rows)])
+        if evaluation.samples is not None:
+            new = self._sample_rows(evaluation.samples, living, generator_step=evaluation.generator_step)
+            self._samples = pa.concat_tables([self._samples, new])
+        self._dead[dying] = True
+        self._last = evaluation.index
+
+    def table(self) -> pa.Table:
+        """Every row so far in HISTORY_SCHEMA, by configuration (in the order of the members), replicate, evaluation."""
+        return self._sorted(self._rows, then="evaluation")
+
+    def samples_table(self) -> pa.Table:
+        """Every kept sample so far in SAMPLES_SCHEMA, by configuration, replicate, generator step, sample."""
+        return self._sorted(self._samples, then="generator_step")
+
+    def _living_rows(self, evaluation: Evaluation, places: NDArray[np.intp]) -> pa.Table:
+        steps = (evaluation.generator_step, evaluation.discriminator_steps, evaluation.samples_seen)
+        columns = self._identity(places) | {"evaluation": _constant(evaluation.index, len(places))}
+        columns |= {name: _constant(step, len(places)) for name, step in zip(COUNTERS, steps, strict=True)}
+        columns |= {"finite": pa.array(np.ones(len(places), dtype=np.bool_))}
+        unmeasured = np.full(len(self._members), np.nan)
+        return pa.table(
+            columns | {name: _numbers(evaluation.values.get(name, unmeasured)[places]) for name, _ in _VALUES}
+        )
+
+    def _death_rows(self, evaluation: Evaluation, places: NDArray[np.intp]) -> pa.Table:
+        steps = np.asarray(evaluation.death_step, dtype=np.int64)[places]
+        if (steps < 0).any():
+            raise ValueError(f"a dead member must name its death_step, got {steps.tolist()}")
+        counters = (steps, steps * self._k, steps * self._k * self._batch_size)
+        columns = self._identity(places) | {"evaluation": _constant(evaluation.index, len(places))}
+        columns |= {name: pa.array(values) for name, values in zip(COUNTERS, counters, strict=True)}
+        columns |= {"finite": pa.array(np.zeros(len(places), dtype=np.bool_))}
+        return pa.table(columns | {name: pa.nulls(len(places), pa.float64()) for name, _ in _VALUES})
+
+    def _sample_rows(self, samples: NDArray[np.float32], places: NDArray[np.intp], *, generator_step: int) -> pa.Table:
+        kept = np.asarray(samples, dtype=np.float32)[places]
+        members, count, dimensions = kept.shape
+        offsets = np.arange(members * count + 1, dtype=np.int32) * dimensions
+        columns = self._identity(np.repeat(places, count))
+        columns |= {"generator_step": _constant(generator_step, members * count)}
+        columns |= {"sample": pa.array(np.tile(np.arange(count, dtype=np.int64), members))}
+        columns |= {"x": pa.ListArray.from_arrays(pa.array(offsets), _numbers(kept.reshape(-1)))}
+        return pa.table(columns).select(SAMPLES_SCHEMA.names)
+
+    def _identity(self, places: NDArray[np.intp]) -> dict[str, pa.Array]:
+        chosen = [self._members[place] for place in places]
+        return {
+            name: pa.array([member[part] for member in chosen], type=kind)
+            for part, (name, kind) in enumerate(_IDENTITY)
+        }
+
+    def _sorted(self, table: pa.Table, *, then: str) -> pa.Table:
+        keys = compute.index_in(table["configuration_key"], value_set=self._keys).to_numpy()
+        return table.take(np.lexsort((table[then].to_numpy(), table["replicate"].to_numpy(), keys))).combine_chunks()
+
+
+def series_of(table: pa.Table, key: str, replicate: int, *, planned_evaluations: int, censored: bool = False) -> Series:
+    """One replicate's rows as study.outcomes judges them; a null measurement becomes NaN, i.e. absent."""
+    from study.outcomes import Series
+
+    mine = compute.and_(compute.equal(table["configuration_key"], key), compute.equal(table["replicate"], replicate))
+    rows = table.filter(mine)
+    return Series(
+        generator_step=rows["generator_step"].to_numpy(),
+        finite=rows["finite"].to_numpy(),
+        values={name: rows[name].to_numpy() for name, _ in _VALUES},
+        planned_evaluations=planned_evaluations,
+        censored=censored,
+    )
+
+
+def _identities(table: pa.Table) -> set[Member]:
+    return set(zip(*(table[name].to_pylist() for name, _ in _IDENTITY), strict=True))
+
+
+def _constant(value: int, length: int) -> pa.Array:
+    return pa.array(np.full(length, value, dtype=np.int64))
+
+
+def _numbers(values: ArrayLike) -> pa.Array:
+    """NaN and infinities become null: an event, not a number."""
+    numbers = np.asarray(values)
+    return pa.array(numbers, mask=~np.isfinite(numbers))
+
+
+def _require_schema(table: pa.Table, schema: pa.Schema, *, name: str) -> None:
+    if not table.schema.equals(schema):
+        raise ValueError(f"{name} must have the columns {schema.names}, got {table.schema.names}")

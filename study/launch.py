@@ -1,0 +1,208 @@
+"""Runs a study, or goes on with it: validate, freeze the plan, take the lock, train what is unfinished, tell MLflow."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.attempt import Attempt
+from study.errors import BadInput, WorkFailed
+from study.folder import StudyFolder, find_study, home_folder, locked, now, read_json
+from study.plan import Plan, make_plan
+from study.ray_doorway import local_cpus, prepare_environment
+from study.spec import StudySpec
+from study.tally import read_plan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from study.tracking import Tracker
+
+_PACKAGES = ("ganstudy", "ray", "torch", "mlflow", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """How a launch ended. ``counts``: outcome -> replicates that ended, of ``planned``.
+
+    ``exit_code``: 0 every planned replicate ended; 1 some failed; 130 interrupted, resumable.
+    """
+
+    study: str
+    home: Path
+    tracking_uri: str
+    counts: Mapping[str, int]
+    planned: int
+    exit_code: int
+
+
+def run(
+    spec: StudySpec | Mapping[str, Any] | str | Path,
+    *,
+    home: str | Path | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    command: str = "",
+    console: Console | None = None,
+) -> StudyResult:
+    """Runs a study to its end under ``home``, or goes on where an earlier launch of the same spec stopped.
+
+    ``address=None`` starts Ray on this machine. ``tracking_uri=None`` is what the study began with, else
+    $MLFLOW_TRACKING_URI, else a database under the home. Raises SpecError or BadInput for a spec that is invalid or
+    differs from the one that was begun, WorkFailed when the study is locked or Ray or MLflow cannot be reached.
+    """
+    checked = _as_spec(spec)
+    folder = StudyFolder(home_folder(home), checked.study)
+    _refuse_changed(folder, checked)
+    plan = make_plan(checked, workers=local_cpus())
+    with locked(folder):
+        _refuse_changed(folder, checked)  # another launch may have begun it just before us
+        plan = _frozen_plan(folder) or plan
+        record = _record(folder, checked, address=address, tracking_uri=tracking_uri, command=command)
+        return _attempt(folder, checked, plan, record, console)
+
+
+def resume(
+    study: str,
+    *,
+    home: str | Path | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    command: str = "",
+    console: Console | None = None,
+) -> StudyResult:
+    """Goes on with a study by name, with what it was launched with where nothing else is said.
+
+    Raises BadInput for an unknown study, WorkFailed as ``run`` does.
+    """
+    folder = find_study(study, home=home)
+    spec = _begun_spec(folder)
+    address = address or str(_remembered(folder).get("address") or "") or None
+    return run(spec, home=folder.home, address=address, tracking_uri=tracking_uri, command=command, console=console)
+
+
+def sync_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> str:
+    """Sends MLflow whatever it missed of a study whose lock is held, and returns the store's URI."""
+    from study.status import study_status
+
+    tracker, uri = _recorded_tracker(folder, tracking_uri=tracking_uri)
+    tracker.open(launch=str(_remembered(folder).get("launch", "")))
+    tracker.sync()
+    state = study_status(folder, outcomes=False)
+    ended = state.done + state.failed == state.planned
+    tracker.close("KILLED" if not ended else "FAILED" if state.failed else "FINISHED")
+    return uri
+
+
+def reconcile_study(folder: StudyFolder) -> None:
+    """Gives the runs of a launch whose driver died their true status; the lock is held."""
+    tracker, _ = _recorded_tracker(folder, tracking_uri=None)
+    tracker.reconcile()
+
+
+def _attempt(
+    folder: StudyFolder, spec: StudySpec, plan: Plan, record: dict[str, Any], console: Console | None
+) -> StudyResult:
+    prepare_environment(folder.home)
+    attempt = Attempt(folder, spec, plan, record, console=console)
+    attempt.run()
+    counts: Counter[str] = attempt.counts
+    planned = sum(len(entry.members) for entry in plan.cohorts)
+    ended = sum(counts.values()) == planned
+    return StudyResult(
+        study=spec.study,
+        home=folder.home,
+        tracking_uri=record["tracking_uri"],
+        counts=dict(counts),
+        planned=planned,
+        exit_code=130 if not ended and attempt.interrupted else 1 if not ended or counts["failed"] else 0,
+    )
+
+
+def _as_spec(spec: StudySpec | Mapping[str, Any] | str | Path) -> StudySpec:
+    if isinstance(spec, StudySpec):
+        return spec
+    return StudySpec.from_dict(spec) if isinstance(spec, Mapping) else StudySpec.from_file(spec)
+
+
+def _begun_spec(folder: StudyFolder) -> StudySpec:
+    """The operative spec; networks named by import path lie beside the file that was first run, not here."""
+    if not folder.spec_file.exists():
+        raise WorkFailed(f"{folder.spec_file} is missing; run the study file again to go on")
+    return StudySpec.from_file(folder.spec_file, import_code=False)
+
+
+def _refuse_changed(folder: StudyFolder, spec: StudySpec) -> None:
+    if not folder.spec_file.exists():
+        return
+    begun = _begun_spec(folder)
+    if begun.spec_hash == spec.spec_hash:
+        return
+    lines = [f"study {spec.study!r} was begun under {folder.home} with another spec; changed since:"]
+    lines += [f"  {line}" for line in begun.difference(spec)]
+    lines += ["only question, resources and tracking may change; give the study another name, or another --home"]
+    raise BadInput("\n".join(lines))
+
+
+def _frozen_plan(folder: StudyFolder) -> Plan | None:
+    return read_plan(folder) if folder.plan_file.exists() else None
+
+
+def _remembered(folder: StudyFolder) -> dict[str, Any]:
+    return read_json(folder.launch_file) if folder.launch_file.exists() else {}
+
+
+def _record(
+    folder: StudyFolder, spec: StudySpec, *, address: str | None, tracking_uri: str | None, command: str
+) -> dict[str, Any]:
+    """The content of launch.json: one launch for the study's life, a new attempt each time."""
+    before = _remembered(folder)
+    code_folder = spec.code_folder if spec.code_folder not in (None, folder.root) else before.get("import_path")
+    return {
+        "schema": 1,
+        "study": spec.study,
+        "home": str(folder.home),
+        "launch": before.get("launch") or secrets.token_hex(8),
+        "attempt": int(before.get("attempt", 0)) + 1,
+        "tracking_uri": _tracking_uri(folder, tracking_uri),
+        "address": address,
+        "import_path": str(code_folder or Path.cwd()),
+        "command": command,
+        "begun": before.get("begun") or now(),
+        "started": now(),
+        "versions": _versions(),
+    }
+
+
+def _tracking_uri(folder: StudyFolder, asked: str | None) -> str:
+    from study.mlflow_client import sqlite_uri
+
+    remembered = _remembered(folder).get("tracking_uri")
+    return str(asked or remembered or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(folder.home))
+
+
+def _recorded_tracker(folder: StudyFolder, *, tracking_uri: str | None) -> tuple[Tracker, str]:
+    from study.attempt import make_tracker
+
+    plan = _frozen_plan(folder)
+    assert plan is not None, "find_study saw the plan"
+    record = {**_remembered(folder), "tracking_uri": _tracking_uri(folder, tracking_uri)}
+    tracker = make_tracker(folder, _begun_spec(folder), plan, record["tracking_uri"])
+    return tracker, record["tracking_uri"]
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            found[package] = "not installed"
+    return found

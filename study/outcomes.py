@@ -1,0 +1,215 @@
+"""How a replicate ended: one outcome per series of measurements, from named criteria (numpy only)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.criteria import Criteria
+from study.evidence import (
+    Evidence,
+    Flags,
+    Floats,
+    Reference,
+    Series,
+    complete_rows,
+    first_non_finite,
+    gather,
+    mean,
+    median,
+)
+
+__all__ = ["OUTCOMES", "Criteria", "Outcome", "Series", "judge"]
+
+OUTCOMES: tuple[str, ...] = (
+    "converged",
+    "under_trained",
+    "plateau",
+    "oscillating",
+    "collapsed",
+    "diverged",
+    "censored",
+    "failed",
+)
+"""Every outcome, in the order of the report."""
+
+DEAD_DISPLACEMENT = 0.1
+"""A generator that moved less than this share of d_ref since step 0 never learned ..."""
+
+DEAD_QUALITY = 0.2
+"""... nor did one that neither improves nor collapsed, with less than this share of real data's quality."""
+
+MARGIN_LIMIT = 1.0
+_COARSE = np.geomspace(0.01, MARGIN_LIMIT, 24)
+_FINE_STEPS = 16
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a replicate ended.
+
+    ``kind``: nonfinite or blowup (diverged), dead, partial_collapse or quality (plateau), late (collapsed after
+    having converged), else empty. ``t_event``: generator step of the death, of the onset of blow-up or collapse, or
+    of the first sustained convergence. ``margin``: smallest relative change of any one threshold that changes the
+    outcome, at most 1; None where no threshold was used.
+    """
+
+    outcome: str
+    kind: str
+    t_event: int | None
+    margin: float | None
+
+
+def judge(series: Series, criteria: Criteria, reference: Reference) -> Outcome:
+    """Label one series; the first rule that matches wins.
+
+    ``reference``: the target's d_real, d_ref, d_far, dimensions, and the ceilings of what was measured.
+    ValueError names what the reference lacks.
+    """
+    death = first_non_finite(series)
+    if death is not None:
+        return Outcome("diverged", "nonfinite", death, None)
+    if series.censored:
+        return Outcome("censored", "", None, None)
+    rows = complete_rows(series)
+    if len(rows) < series.planned_evaluations + 1:
+        return Outcome("failed", "", None, None)
+    evidence = gather(series, rows, criteria, reference)
+    label = str(_labels(evidence, _batch(criteria.thresholds))[0])
+    outcome = label.partition("/")[0]
+    return Outcome(outcome, _kind(label, evidence), _event(label, evidence), _margin(outcome, evidence))
+
+
+# --- the rules, for a batch of thresholds at once --------------------------------------------------
+# One criterion enters as an array [B, 1] against series [E], so that the margin can ask hundreds of
+# altered criteria in the time of a few.
+
+_Batch = Mapping[str, Floats]
+
+
+def _batch(thresholds: Mapping[str, float]) -> _Batch:
+    return {name: np.array([[value]]) for name, value in thresholds.items()}
+
+
+def _good(e: Evidence, t: _Batch) -> Flags:
+    """Evaluations [B, E] where distance, coverage and quality are all good; what is absent is not asked."""
+    good: Flags = (
+        (e.u <= t["u_converged"]) & ~(e.coverage < t["coverage_converged"]) & ~(e.quality < t["quality_converged"])
+    )
+    return good
+
+
+def _crossings(e: Evidence, t: _Batch, good: Flags) -> NDArray[np.int64]:
+    """How often goodness was entered or left within H, [B]: entered at the thresholds, left ``hysteresis`` beyond."""
+    slack = t["hysteresis"]
+    left = (
+        (e.u > t["u_converged"] + slack)
+        | (e.coverage < t["coverage_converged"] - slack)
+        | (e.quality < t["quality_converged"] - slack)
+    )
+    state = np.empty_like(good)
+    inside = np.zeros(len(good), dtype=bool)
+    for i in range(good.shape[1]):
+        inside = (inside | good[:, i]) & ~left[:, i]
+        state[:, i] = inside
+    late = state[:, -e.late :]
+    return np.asarray((late[:, 1:] != late[:, :-1]).sum(axis=1))
+
+
+def _window_good(e: Evidence, t: _Batch, good: Flags, end: int) -> Flags:
+    """Whether the window of length |W| that stops before index ``end`` is good enough to call converged, [B]."""
+    window = slice(end - e.window, end)
+    enough: Flags = good[:, window].mean(axis=1) >= t["good_fraction"][:, 0]
+    if e.high_dimensional:  # there distance, coverage and quality are fooled together; never measured is not passed
+        enough = enough & (mean(e.knn_coverage[window]) >= t["knn_coverage_converged"][:, 0])
+    return enough
+
+
+def _labels(e: Evidence, t: _Batch) -> NDArray[np.str_]:
+    """Outcome (with the kind of plateau or divergence after a slash) under each of B sets of thresholds, [B]."""
+    column = {name: values[:, 0] for name, values in t.items()}
+    w, good = slice(-e.window, None), _good(e, t)
+    crossings = _crossings(e, t, good)
+    settled = (crossings <= column["max_crossings"]) | good[:, -e.late :].all(axis=1)
+    collapsed = (e.coverage[w] <= t["coverage_collapsed"]).mean(axis=1) >= column["collapsed_fraction"]
+    improving = (e.trend_p < column["trend_p"]) & (e.trend_gain >= column["trend_gain"])
+    partial = median(e.coverage[w]) < column["coverage_converged"]
+    # A fall that outweighs its own shaking is progress: training curves are steeper at first than any line.
+    shaking = (e.amplitude >= column["amplitude"]) & ~(improving & (e.trend_drop > e.amplitude))
+    never_near = e.u.min() >= column["dead_u"]
+    still, poor = e.moved < DEAD_DISPLACEMENT, median(e.quality[w]) < DEAD_QUALITY
+    rules = {
+        "diverged/blowup": median(e.blowup_ratio[w]) > column["blowup"],
+        "converged": _window_good(e, t, good, len(e.u)) & settled,
+        # An untrained generator sits on few modes too: what never came near the data is dead only if it stands
+        # still, under-trained while it improves, and collapsed if it moved to few modes and stays there.
+        "plateau/dead": never_near & (still | (poor & ~collapsed & ~improving)),
+        "under_trained/": never_near & improving,
+        "collapsed": collapsed,
+        "oscillating": (crossings > column["max_crossings"]) | shaking,
+        "under_trained": improving,
+        "plateau/partial_collapse": partial,
+    }
+    return np.select(list(rules.values()), list(rules), default="plateau/quality")
+
+
+# --- kind, event, margin ---------------------------------------------------------------------------
+
+
+def _kind(label: str, e: Evidence) -> str:
+    if label != "collapsed":
+        return label.partition("/")[2]
+    thresholds = _batch(e.criteria.thresholds)
+    good = _good(e, thresholds)
+    earlier = (_window_good(e, thresholds, good, end)[0] for end in range(e.window, len(e.u)))
+    return "late" if any(earlier) else ""
+
+
+def _event(label: str, e: Evidence) -> int | None:
+    c = e.criteria
+    if label == "diverged/blowup":
+        return int(e.step[np.argmax(e.blowup_ratio > c.blowup)])
+    if label == "converged":
+        return _sustained(e, _good(e, _batch(c.thresholds))[0], c.good_fraction)
+    if label == "collapsed":
+        return _sustained(e, e.coverage <= c.coverage_collapsed, c.collapsed_fraction)
+    return None
+
+
+def _sustained(e: Evidence, flags: Flags, fraction: float) -> int:
+    """Step of the first flagged evaluation from which on every window of length |W| holds enough flags."""
+    windows = np.lib.stride_tricks.sliding_window_view(flags, e.window)
+    failing = np.flatnonzero(windows.mean(axis=1) < fraction)
+    start = failing[-1] + 1 if len(failing) else 0
+    return int(e.step[start + np.argmax(flags[start:])])
+
+
+def _margin(outcome: str, e: Evidence) -> float:
+    """Smallest relative change of one threshold that changes the outcome, at most MARGIN_LIMIT.
+
+    Every threshold is moved alone, up and down, by 24 geometric steps from 1 to 100 %; the first step that changes
+    anything is then divided in 16 (so the answer is right to about 1.4 % of itself, or .001).
+    """
+    names = list(e.criteria.thresholds)
+    moves = [(name, sign) for name in names for sign in (-1.0, 1.0)]
+    flipped = _flips(outcome, e, moves, _COARSE)
+    if not flipped.any():
+        return MARGIN_LIMIT
+    first = int(np.argmax(flipped.any(axis=0)))
+    low = _COARSE[first - 1] if first else 0.0
+    fine = np.linspace(low, _COARSE[first], _FINE_STEPS + 1)[1:]
+    suspects = [move for move, flips in zip(moves, flipped[:, first], strict=True) if flips]
+    return float(fine[np.argmax(_flips(outcome, e, suspects, fine).any(axis=0))])
+
+
+def _flips(outcome: str, e: Evidence, moves: list[tuple[str, float]], changes: Floats) -> Flags:
+    """Whether each move (threshold, direction) by each relative change gives another outcome, [moves, changes]."""
+    thresholds = e.criteria.thresholds
+    batch = {name: np.full((len(moves), len(changes)), value) for name, value in thresholds.items()}
+    for row, (name, sign) in enumerate(moves):
+        batch[name][row] *= 1.0 + sign * changes
+    labels = _labels(e, {name: values.reshape(-1, 1) for name, values in batch.items()})
+    return np.asarray(np.char.partition(labels, "/")[:, 0] != outcome).reshape(len(moves), len(changes))

@@ -1,0 +1,130 @@
+"""Starting, joining and leaving Ray: authentication, addresses, temporary folders, silence."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from study.errors import WorkFailed
+
+_QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files per trial that nobody reads
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours maps Ctrl-C to exit code 130 and a resumable study
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # one trial without the metric would end the whole study
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints boxes and errors even when told to be silent
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # user code named by import path keeps its working directory
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a GPU share of 0 leaves CUDA_VISIBLE_DEVICES alone, without a warning
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
+}
+
+
+def prepare_environment(home: Path) -> None:
+    """Sets what Ray reads at its first import; a mode the user chose, or a loaded ray, is left as it is.
+
+    Ray caches the authentication mode on import: set afterwards, ``ray.init`` dies after 20 s.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if "ray" in sys.modules or os.environ.get("RAY_AUTH_MODE"):
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(_own_token(home))
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None, *, log: Path) -> Iterator[dict[str, float]]:
+    """A Ray of our own on this machine (``address=None``), or the cluster at ``address``; yields its resources.
+
+    What Ray prints goes to the file ``log``: our stdout is for results.
+    Uses the Ray of a process that already joined one, and leaves that one running.
+    Raises WorkFailed when the cluster cannot be reached.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield dict(ray.cluster_resources())
+        return
+    # 107 bytes is the most a Unix socket's path may have: the folder must lie high up
+    temporary = _temporary_folder() if address is None else None
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file, contextlib.redirect_stdout(file), _only_errors_logged():
+            _start(address, temporary)
+            yield dict(ray.cluster_resources())
+    finally:
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def any_node_alive() -> bool:
+    """Whether the cluster still has a machine; without one Tune would wait for ever."""
+    import ray
+
+    return any(node["Alive"] for node in ray.nodes())
+
+
+def local_cpus() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(address: str | None, temporary: Path | None) -> None:
+    import ray
+
+    quiet = {"configure_logging": True, "logging_level": logging.CRITICAL, "log_to_driver": False}
+    try:
+        if address is None:
+            ray.init(address="local", num_cpus=local_cpus(), include_dashboard=False, _temp_dir=str(temporary), **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as problem:
+        where = f"the Ray cluster at {address}" if address else "Ray on this machine"
+        mode = os.environ.get("RAY_AUTH_MODE", "unset")
+        hint = f" (RAY_AUTH_MODE is {mode}; a cluster with tokens needs RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
+        raise WorkFailed(f"{where} cannot be reached: {problem}{hint if address else ''}") from problem
+
+
+def _temporary_folder() -> Path:
+    """Ours alone, named by process, so that what a killed driver left behind can be told and removed."""
+    root, mine = Path("/tmp"), f"ganstudy-{os.getuid()}-"  # noqa: S108
+    for leftover in root.glob(f"{mine}*"):
+        pid = leftover.name.removeprefix(mine).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(leftover, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-", dir=root))
+
+
+@contextlib.contextmanager
+def _only_errors_logged() -> Iterator[None]:
+    """Ray's and Tune's own chatter would tear the progress display."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _own_token(home: Path) -> Path:
+    """A token readable by its owner only: Ray's own file is written 0644."""
+    path = home / ".ray-token"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+    return path

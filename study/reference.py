@@ -1,0 +1,65 @@
+"""The yardsticks of a study, made before the first trial: one judge per target, and reference.json."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.folder import StudyFolder, read_json, write_json
+
+if TYPE_CHECKING:
+    from study.plan import Configuration, Plan
+
+
+def prepare_references(folder: StudyFolder, plan: Plan) -> None:
+    """Writes what is missing of judges/ and reference.json; values once written are never estimated again.
+
+    A judge whose bytes changed is rebuilt: a flipped byte in its tensors would bend every measurement, silently.
+    """
+    written = read_references(folder)
+    targets = {entry.target_id: entry for entry in plan.configurations}
+    for target_id, configuration in targets.items():
+        if target_id in written and _intact(folder.judge_file(target_id)):
+            continue
+        measured = _build(folder.judge_file(target_id), configuration)
+        written.setdefault(target_id, measured)
+    write_json(folder.reference_file, {"schema": 1, "targets": written})
+
+
+def read_references(folder: StudyFolder) -> dict[str, Mapping[str, object]]:
+    """Target id -> reference numbers; empty before they were made."""
+    if not folder.reference_file.exists():
+        return {}
+    targets = read_json(folder.reference_file).get("targets", {})
+    return dict(targets) if isinstance(targets, dict) else {}
+
+
+def _build(path: Path, configuration: Configuration) -> Mapping[str, object]:
+    from trainers.evaluation import build_judge
+    from trainers.targets import build_target
+
+    samples = configuration.budget["evaluation_samples"]
+    judge = build_judge(build_target(configuration.target), evaluation_samples=int(samples))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    judge.save(temporary)
+    digest = _digest(temporary)
+    temporary.replace(path)
+    write_json(_digest_file(path), {"sha256": digest})
+    return dict(judge.reference)
+
+
+def _intact(path: Path) -> bool:
+    if not (path.exists() and _digest_file(path).exists()):
+        return False
+    return read_json(_digest_file(path)).get("sha256") == _digest(path)
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,291 @@
+"""The one MLflow writer: finds or makes the runs of a study and sends them what the newest checkpoints hold."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pyarrow import compute
+
+from study.background import BackgroundTracker
+from study.checkpoint import Checkpoint, newest_checkpoint
+from study.errors import WorkFailed
+from study.folder import StudyFolder
+from study.mlflow_client import PARENT_RUN, MlflowStore, now_ms, sqlite_uri
+from study.results import Ended, Part, configuration_yaml, ended_replicates, rows_of, run_name, write_results
+from study.summary import Point, curve, outcome_fractions
+from trainers.program import evaluation_steps
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from study.outcomes import Criteria
+    from study.plan import Configuration, Plan
+
+__all__ = ["BackgroundTracker", "Tracker", "sqlite_uri"]
+
+KIND, STUDY, LAUNCH, KEY, STUDY_RUN = (
+    "ganstudy.kind",
+    "ganstudy.study",
+    "ganstudy.launch",
+    "ganstudy.configuration_key",
+    "ganstudy.study_run",
+)
+SENT_MARK = "finite_fraction"
+
+
+class Tracker:
+    """Writes one launch of a study to MLflow. Each call may be repeated, also by another process: nothing doubles.
+
+    It keeps no spool of its own: the checkpoints hold all that MLflow has not received yet. Calls raise what MLflow
+    raises; ``BackgroundTracker`` is the form that never does. FINISHED is set last and means that all is sent.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        plan: Plan,
+        tracking_uri: str,
+        artifact_location: str | None,
+        replicate_runs: bool,
+        criteria: Criteria,
+        reference: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self._folder = StudyFolder(folder.parent, folder.name)
+        self._plan = plan
+        self._uri, self._artifact_location = tracking_uri, artifact_location
+        self._replicate_runs, self._criteria, self._reference = replicate_runs, criteria, reference
+        self._configurations = {entry.configuration_key: entry for entry in plan.configurations}
+        self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in plan.cohorts}
+        self._parts = {
+            key: [cohort for cohort, keys in self._cohorts.items() if key in keys] for key in self._configurations
+        }
+        self._connection: MlflowStore | None = None
+        self._experiment_id = ""
+        self._study: Run | None = None
+        self._runs: dict[str, Run] = {}
+        self._sent: dict[str, set[int]] = {}
+        self._finished: set[str] = set()
+        self._ended: dict[str, bool] = {}
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where it writes."""
+        return self._uri
+
+    def open(self, *, launch: str) -> str:
+        """Opens the experiment and the launch's parent run, RUNNING, with the study's files; returns its run id.
+
+        Raises WorkFailed, in one line, where MLflow cannot be used or a file of the study is missing.
+        """
+        missing = [path.name for path in self._study_files() if not path.exists()]
+        if missing:
+            raise WorkFailed(f"{self._folder.root} lacks {', '.join(missing)}: nothing to open in MLflow yet")
+        with self._store.readable_failures():
+            identity = {KIND: "study", LAUNCH: launch}
+            self._study = self._store.find_or_create(
+                self._experiment, identity, tags=self._common_tags(), name=self._plan.study, began=now_ms
+            )
+            self._store.set_tags(self._study_run, self._common_tags())
+            for path in self._study_files():
+                self._store.upload(self._study_run, path)
+            self._store.reopen(self._study)
+        return self._study_run
+
+    def start(self, cohort: str) -> None:
+        """The runs of the cohort's configurations exist and are RUNNING (those already FINISHED stay so)."""
+        self._ended.pop(cohort, None)
+        for key in self._pending(cohort):
+            self._store.reopen(self._run(key))
+
+    def send(self, cohort: str) -> None:
+        """Sends what the cohort's newest valid checkpoint holds and MLflow has not.
+
+        A configuration that is split over cohorts is left until all its parts ended: its quantiles need them all.
+        """
+        whole = [key for key in self._pending(cohort) if len(self._parts[key]) == 1]
+        checkpoint = self._checkpoint(cohort) if whole else None
+        if checkpoint is not None:
+            history = checkpoint.history()
+            for key in whole:
+                self._send_curve(self._configurations[key], rows_of(history, key))
+
+    def finish(self, cohort: str, *, failed: bool) -> None:
+        """Sends the rest and closes each configuration of which every part ended: FINISHED, or FAILED if any failed."""
+        self._ended[cohort] = failed
+        read: dict[str, Checkpoint | None] = {}
+        for key in self._pending(cohort):
+            names = self._parts[key]
+            read |= {name: self._checkpoint(name) for name in names if name not in read}
+            parts = [self._ended_part(name, read[name]) for name in names]
+            ended = [part for part in parts if part is not None]
+            if len(ended) == len(parts):
+                self._conclude(self._configurations[key], ended)
+
+    def sync(self) -> None:
+        """Everything again from the disk, for every cohort that left something there."""
+        for cohort in self._cohorts:
+            folder, failed = self._folder.cohort(cohort), self._folder.failure_file(cohort).exists()
+            if not failed and not any(folder.glob("checkpoint-*")):
+                continue
+            checkpoint = self._checkpoint(cohort) if self._pending(cohort) else None
+            if failed or (checkpoint is not None and checkpoint.complete):
+                self.finish(cohort, failed=failed)
+            else:
+                self.send(cohort)
+
+    def close(self, status: str) -> None:
+        """Gives the parent its final status; configurations that are still RUNNING were KILLED."""
+        if status not in ("FINISHED", "FAILED", "KILLED"):
+            raise ValueError(f"status must be FINISHED, FAILED or KILLED, got {status!r}")
+        self._kill_running()
+        self._store.end(self._opened, status)
+
+    def reconcile(self) -> int:
+        """Sets runs to KILLED that say RUNNING though nobody runs them; returns how many.
+
+        Only for a caller that holds the study's lock, so that no owner lives. Once opened, it looks at its own
+        launch's configurations; before, at every run of the study, parents included.
+        """
+        if self._study is not None:
+            return self._kill_running()
+        ours = self._store.find(self._experiment, {STUDY: self._plan.study}, status="RUNNING")
+        for run in ours:
+            self._store.end(run, "KILLED")
+        return len(ours)
+
+    @property
+    def _store(self) -> MlflowStore:
+        if self._connection is None:
+            self._connection = MlflowStore(self._uri)
+        return self._connection
+
+    @property
+    def _experiment(self) -> str:
+        if not self._experiment_id:
+            self._experiment_id = self._store.experiment(self._plan.study, artifact_location=self._artifact_location)
+        return self._experiment_id
+
+    @property
+    def _opened(self) -> Run:
+        if self._study is None:
+            raise RuntimeError("the tracker must be opened before it writes")
+        return self._study
+
+    @property
+    def _study_run(self) -> str:
+        return str(self._opened.info.run_id)
+
+    def _study_files(self) -> tuple[Path, ...]:
+        return self._folder.spec_file, self._folder.plan_file, self._folder.reference_file
+
+    def _common_tags(self) -> dict[str, str]:
+        return {
+            STUDY: self._plan.study,
+            "ganstudy.spec_hash": self._plan.spec_hash,
+            "ganstudy.criteria_hash": self._plan.criteria_hash,
+        }
+
+    def _pending(self, cohort: str) -> list[str]:
+        """The cohort's configurations that MLflow has not seen FINISHED; their runs exist afterwards."""
+        for key in self._cohorts[cohort]:
+            if key not in self._finished:
+                self._run(key)
+        return [key for key in self._cohorts[cohort] if key not in self._finished]
+
+    def _checkpoint(self, cohort: str) -> Checkpoint | None:
+        return newest_checkpoint(self._folder.cohort(cohort)).checkpoint
+
+    def _ended_part(self, cohort: str, checkpoint: Checkpoint | None) -> Part | None:
+        """How a cohort ended, perhaps under an earlier process; None while it has not."""
+        if cohort not in self._ended and (checkpoint is None or not checkpoint.complete):
+            return None
+        return Part(checkpoint=checkpoint, failed=self._ended.get(cohort, False))
+
+    def _run(self, key: str) -> Run:
+        """The one run of a configuration in this launch; looked up once per process."""
+        if key not in self._runs:
+            configuration = self._configurations[key]
+            identity = {KIND: "configuration", KEY: key, PARENT_RUN: self._study_run}
+            run = self._store.find_or_create(
+                self._experiment,
+                identity,
+                tags=self._common_tags() | {STUDY_RUN: self._study_run},
+                name=run_name(configuration, self._plan.configurations),
+                began=lambda: self._first_measured_ms(key),
+            )
+            if run.info.status == "FINISHED":
+                self._finished.add(key)
+            elif not run.data.params:  # last, so that it says that the rest is there
+                self._store.upload_text(run.info.run_id, "configuration.yaml", configuration_yaml(configuration))
+                self._store.log_params(run.info.run_id, configuration.params())
+            self._runs[key] = run
+        return self._runs[key]
+
+    def _first_measured_ms(self, key: str) -> int:
+        """A run made after the fact began when its first row was measured."""
+        checkpoints = [self._checkpoint(part) for part in self._parts[key]]
+        first = [compute.min(found.history()["measured_at_ms"]).as_py() for found in checkpoints if found]
+        return min((one for one in first if one is not None), default=now_ms())
+
+    def _send_curve(self, configuration: Configuration, rows: pa.Table) -> None:
+        run_id = self._run(configuration.configuration_key).info.run_id
+        if run_id not in self._sent:
+            self._sent[run_id] = self._store.logged_steps(run_id, SENT_MARK)
+        program = configuration.program()
+        steps = evaluation_steps(horizon=program.horizon, evaluations=program.evaluations)
+        points = curve(rows, steps=steps, skip=self._sent[run_id])
+        self._store.log_points(run_id, points)
+        self._sent[run_id] |= {point.generator_step for point in points}
+
+    def _conclude(self, configuration: Configuration, parts: list[Part]) -> None:
+        run = self._run(configuration.configuration_key)
+        failed = any(part.failed for part in parts)
+        reference = self._reference[configuration.target_id]
+        ended = ended_replicates(configuration, parts, criteria=self._criteria, reference=reference)
+        if len(parts) == 1 or not failed:  # quantiles over the parts that did not fail could never be put right
+            self._send_curve(configuration, ended.history)
+        with tempfile.TemporaryDirectory(prefix="ganstudy-") as folder:
+            write_results(Path(folder), configuration, ended)
+            self._store.upload(run.info.run_id, Path(folder))
+        last = ended.last_measured_ms or now_ms()
+        shares = outcome_fractions(outcome.outcome for outcome in ended.outcomes.values())
+        point = Point(generator_step=ended.last_step, measured_at_ms=last, metrics=shares)
+        self._store.log_points(run.info.run_id, [point])
+        if self._replicate_runs:
+            for replicate in ended.outcomes:
+                self._write_replicate(configuration, replicate, ended, parent=run.info.run_id, last=last)
+        self._store.end(run, "FAILED" if failed else "FINISHED", end_ms=last)
+        self._runs.pop(configuration.configuration_key)  # its status is stale now
+        if not failed:
+            self._finished.add(configuration.configuration_key)
+
+    def _write_replicate(
+        self, configuration: Configuration, replicate: int, ended: Ended, *, parent: str, last: int
+    ) -> None:
+        outcome = ended.outcomes[replicate]
+        run = self._store.find_or_create(
+            self._experiment,
+            {KIND: "replicate", PARENT_RUN: parent, "ganstudy.replicate": str(replicate)},
+            tags=self._common_tags() | {STUDY_RUN: self._study_run},
+            name=f"replicate {replicate}",
+            began=lambda: self._first_measured_ms(configuration.configuration_key),
+        )
+        run_id = run.info.run_id
+        identity = {"replicate": replicate, "seed": configuration.seeds[replicate]}
+        self._store.log_params(run_id, {**configuration.params(), **identity})
+        self._store.set_tags(run_id, {"ganstudy.outcome": outcome.outcome, "ganstudy.outcome_kind": outcome.kind})
+        values = ended.final_values(replicate)
+        self._store.log_points(run_id, [Point(generator_step=ended.last_step, measured_at_ms=last, metrics=values)])
+        self._store.end(run, "FAILED" if outcome.outcome == "failed" else "FINISHED", end_ms=last)
+
+    def _kill_running(self) -> int:
+        running = self._store.find(self._experiment, {STUDY_RUN: self._study_run}, status="RUNNING")
+        for run in running:
+            self._store.end(run, "KILLED")
+        self._runs.clear()
+        return len(running)

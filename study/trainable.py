@@ -1,0 +1,243 @@
+"""The Ray Tune trainable: one cohort from its newest checkpoint to its end, through trainers.loop."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from study.checkpoint import newest_checkpoint, write_checkpoint
+from study.folder import StudyFolder, write_json
+from study.history import History
+from study.plan import Cohort as PlannedCohort
+from study.plan import Plan
+from trainers.cohort import Cohort
+from trainers.evaluation import Judge
+from trainers.loop import train
+
+if TYPE_CHECKING:
+    from study.checkpoint import Checkpoint
+    from study.plan import Configuration
+
+POLL_EVERY_S = 0.5
+REPORT_EVERY_S = 0.5
+
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass
+class Watch:
+    """Decides, between two updates, whether the loop should pause: asked to stop, superseded, or a checkpoint due.
+
+    Looks at the disk at most every POLL_EVERY_S seconds, since a shared file system may be slow.
+    """
+
+    folder: StudyFolder
+    attempt: int
+    checkpoint_every_s: float = 60.0
+    clock: Callable[[], float] = time.monotonic
+    pause: str = ""
+    _saved_at: float = field(init=False)
+    _polled_at: float = field(init=False, default=float("-inf"))
+
+    def __post_init__(self) -> None:
+        self._saved_at = self.clock()
+
+    def __call__(self) -> bool:
+        """Whether to pause now; ``pause`` then says why: stop, superseded or checkpoint."""
+        now = self.clock()
+        if not self.pause and now - self._polled_at >= POLL_EVERY_S:
+            self._polled_at = now
+            self.pause = self._reason(now)
+        return bool(self.pause)
+
+    def superseded(self) -> bool:
+        """Whether a newer attempt runs this study: this process must not write any more."""
+        return self.folder.attempt() > self.attempt
+
+    def saved(self) -> None:
+        """Starts the clock of the next checkpoint."""
+        self._saved_at, self.pause = self.clock(), ""
+
+    def due(self) -> bool:
+        """Whether the last checkpoint is old enough to write one at an evaluation, where the row is fresh."""
+        return self.clock() - self._saved_at >= self.checkpoint_every_s / 2
+
+    def _reason(self, now: float) -> str:
+        if self.superseded():
+            return "superseded"
+        if self.folder.stop_reason() is not None:
+            return "stop"
+        return "checkpoint" if now - self._saved_at >= self.checkpoint_every_s else ""
+
+
+@dataclass
+class CohortRun:
+    """One cohort in this process: its training state, its history, and where both are kept."""
+
+    folder: StudyFolder
+    planned: PlannedCohort
+    cohort: Cohort
+    history: History
+    watch: Watch
+    saved_step: int = -1
+
+    def save(self, *, complete: bool) -> None:
+        """Writes state and history together, unless a newer attempt owns the study."""
+        if self.watch.superseded():
+            self.watch.pause = "superseded"
+            return
+        write_checkpoint(
+            self.folder.cohort(self.planned.cohort),
+            generator_step=self.cohort.generator_step,
+            evaluations_done=self.cohort.evaluations_done,
+            complete=complete,
+            state=self.cohort.state(),
+            history=self.history.table(),
+            samples=self.history.samples_table(),
+            attempt=self.watch.attempt,
+        )
+        self.saved_step = self.cohort.generator_step
+        self.watch.saved()
+
+
+def trainable(config: Mapping[str, Any]) -> None:
+    """Trains ``config["cohort"]`` of the study in ``config["folder"]`` (home) to its end or until asked to stop.
+
+    A Python error would come back at every retry, so it is recorded in failure.json instead of raised;
+    Tune's retries are left to what kills processes.
+    """
+    from ray import tune
+
+    folder = StudyFolder(Path(config["home"]), config["study"])
+    try:
+        run_cohort(
+            folder,
+            cohort=config["cohort"],
+            watch=Watch(folder, config["attempt"], checkpoint_every_s=config["checkpoint_every_s"]),
+            device=prepare_device(config),
+            import_path=config["import_path"],
+            report=tune.report,
+        )
+    except Exception as problem:
+        record_failure(folder, config["cohort"], attempt=config["attempt"], problem=problem)
+        tune.report({"failed": 1.0})
+
+
+def record_failure(folder: StudyFolder, cohort: str, *, attempt: int, problem: BaseException) -> None:
+    """Writes failure.json: what failed, in which attempt, with the traceback."""
+    text = "".join(traceback.format_exception(problem))
+    summary = f"{type(problem).__name__}: {problem}".strip()
+    write_json(folder.failure_file(cohort), {"attempt": attempt, "problem": summary, "traceback": text})
+
+
+def prepare_device(config: Mapping[str, Any]) -> str:
+    """Sets this process's threads and GPU share; ``auto`` is cuda exactly where Ray gave the trial a GPU."""
+    import ray
+
+    torch.set_num_threads(max(1, int(config["cpus"])))
+    device = str(config["device"])
+    if device == "auto":
+        device = "cuda" if ray.get_gpu_ids() else "cpu"
+    if device.startswith("cuda") and 0 < config["gpus"] < 1:
+        # Ray's fractions are bookkeeping only: the cap keeps one trial from taking its neighbours' memory
+        torch.cuda.set_per_process_memory_fraction(float(config["gpus"]))
+    return device
+
+
+def run_cohort(
+    folder: StudyFolder, *, cohort: str, watch: Watch, device: str, import_path: str | None, report: Report
+) -> None:
+    """Restores or starts the cohort and trains it until it ends, is asked to stop, or is superseded."""
+    if import_path and import_path not in sys.path:
+        sys.path.append(import_path)
+    plan = Plan.from_json(json.loads(folder.plan_file.read_text(encoding="utf-8")))
+    planned = next(entry for entry in plan.cohorts if entry.cohort == cohort)
+    found = newest_checkpoint(folder.cohort(cohort)).checkpoint
+    if found is not None and found.complete:
+        report({"complete": 1.0, "checkpointed_step": found.generator_step})
+        return
+    configurations = {entry.configuration_key: entry for entry in plan.configurations}
+    run = open_cohort(folder, configurations, planned, found, device=device, watch=watch)
+    target_id = configurations[planned.members[0][0]].target_id
+    judge = Judge.load(folder.judge_file(target_id), device=device)
+    drive(run, judge, pace=Pace(report))
+
+
+def open_cohort(
+    folder: StudyFolder,
+    configurations: Mapping[str, Configuration],
+    planned: PlannedCohort,
+    found: Checkpoint | None,
+    *,
+    device: str,
+    watch: Watch,
+) -> CohortRun:
+    """The cohort as its newest valid checkpoint left it, or new."""
+    members = [configurations[key].member(replicate) for key, replicate in planned.members]
+    program = configurations[planned.members[0][0]].program()
+    rows = [(key, replicate, member.seed) for (key, replicate), member in zip(planned.members, members, strict=True)]
+    if found is None:
+        cohort = Cohort.start(program, members, device=device)
+        history = History(rows, k=program.k, batch_size=program.batch_size)
+    else:
+        cohort = Cohort.restore(program, members, found.state(), device=device)
+        history = History.restore(
+            rows, k=program.k, batch_size=program.batch_size, history=found.history(), samples=found.samples()
+        )
+    return CohortRun(folder=folder, planned=planned, cohort=cohort, history=history, watch=watch)
+
+
+def drive(run: CohortRun, judge: Judge, *, pace: Pace) -> None:
+    """Trains to the end, pausing to write checkpoints; returns early when asked to stop or superseded."""
+    while True:
+        for evaluation in train(run.cohort, judge, should_stop=run.watch):
+            run.history.append(evaluation, measured_at_ms=time.time_ns() // 1_000_000)
+            if run.watch.due():
+                run.save(complete=False)
+            pace.evaluated(run, alive=int(evaluation.finite.sum()))
+        pause = run.watch.pause
+        run.save(complete=not pause)
+        pace.saved(run, complete=not pause)
+        if pause != "checkpoint":
+            return
+
+
+@dataclass
+class Pace:
+    """Tells Ray Tune how far the cohort is, at most every REPORT_EVERY_S seconds: a report costs milliseconds."""
+
+    report: Report
+    clock: Callable[[], float] = time.monotonic
+    alive: int = -1
+    _reported_at: float = field(init=False, default=float("-inf"))
+
+    def evaluated(self, run: CohortRun, *, alive: int) -> None:
+        """After an evaluation."""
+        self.alive = alive
+        if self.clock() - self._reported_at >= REPORT_EVERY_S:
+            self._send(run)
+
+    def saved(self, run: CohortRun, *, complete: bool) -> None:
+        """After a checkpoint: always told, since MLflow receives what checkpoints hold."""
+        self._send(run, complete=float(complete))
+
+    def _send(self, run: CohortRun, **more: float) -> None:
+        self._reported_at = self.clock()
+        self.report(
+            {
+                "generator_step": float(run.cohort.generator_step),
+                "evaluations_done": float(run.cohort.evaluations_done),
+                "members": float(len(run.planned.members)),
+                "alive": float(self.alive),
+                "checkpointed_step": float(run.saved_step),
+                **more,
+            }
+        )

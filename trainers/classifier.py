@@ -1,0 +1,68 @@
+"""The small classifier that assigns images to classes where modes have no known centre."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+HIDDEN_UNITS = 64
+TRAINING_STEPS = 300
+LEARNING_RATE = 5e-3
+WEIGHT_DECAY = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """One hidden layer of ReLUs: weights [d, H], [H, K] and biases [H], [K], float32."""
+
+    hidden_weight: Tensor
+    hidden_bias: Tensor
+    output_weight: Tensor
+    output_bias: Tensor
+
+    def logits(self, samples: Tensor) -> Tensor:
+        """Class scores [..., K] of flat images [..., d]."""
+        hidden = torch.relu(samples @ self.hidden_weight + self.hidden_bias)
+        return hidden @ self.output_weight + self.output_bias
+
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Share of images [n, d] whose most probable class is their label [n]."""
+        return float((self.logits(images).argmax(dim=-1) == labels).double().mean())
+
+
+def train_classifier(images: NDArray[np.float32], labels: NDArray[np.int64], *, classes: int, seed: int) -> Classifier:
+    """Fit a classifier to flat images [n, d] with labels [n], full batch, from its own generator (``seed``)."""
+    generator = torch.Generator().manual_seed(seed)
+    dimensions = images.shape[1]
+    parameters = [
+        torch.randn(dimensions, HIDDEN_UNITS, generator=generator) * math.sqrt(2.0 / dimensions),
+        torch.zeros(HIDDEN_UNITS),
+        torch.randn(HIDDEN_UNITS, classes, generator=generator) * math.sqrt(1.0 / HIDDEN_UNITS),
+        torch.zeros(classes),
+    ]
+    for parameter in parameters:
+        parameter.requires_grad_()
+    x, y = torch.from_numpy(images), torch.from_numpy(labels)
+    optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    for _ in range(TRAINING_STEPS):
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(_classifier(parameters).logits(x), y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return _classifier([parameter.detach().clone() for parameter in parameters])
+
+
+def _classifier(parameters: list[Tensor]) -> Classifier:
+    hidden_weight, hidden_bias, output_weight, output_bias = parameters
+    return Classifier(
+        hidden_weight=hidden_weight,
+        hidden_bias=hidden_bias,
+        output_weight=output_weight,
+        output_bias=output_bias,
+    )

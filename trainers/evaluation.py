@@ -1,0 +1,183 @@
+"""The judge: everything needed to measure generated samples against held-out real data, fixed before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers import metrics
+from trainers.modes import CentreModes, ClassModes, Modes, build_modes
+from trainers.reference import Reference, reference_numbers
+from trainers.targets import Target
+
+FAR = 1e15
+"""Coordinates are clipped here before measuring: as far as float32 can still square."""
+
+SCHEMA = 1
+"""Of the saved judge."""
+
+Measure = Callable[[Tensor], dict[str, Tensor]]
+
+REFERENCE_SEED = 20140610
+"""Default seed of everything a judge draws: reference values belong to the target, not to a study."""
+
+DISTANCE_SAMPLES = 1000
+NEIGHBOUR_SAMPLES = 500
+DISCRIMINATOR_SAMPLES = 1000
+ENDLESS_REALS = 50_000
+PROJECTIONS_PLANE = 32
+PROJECTIONS_IMAGES = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Measures samples of one target. ``build_judge`` makes one; it is a function of the target alone.
+
+    projections [P, d] and quantiles [P, n] of real data; reals [<= 1000, d] held-out; knn_reals [<= 500, d] with
+    squared radii knn_radii; mode_weights [K] float64; ``reference``: the numbers a study writes to reference.json.
+    """
+
+    projections: Tensor
+    quantiles: Tensor
+    reals: Tensor
+    knn_reals: Tensor
+    knn_radii: Tensor
+    mode_weights: Tensor
+    modes: Modes
+    reference: Reference
+
+    @property
+    def distance_samples(self) -> int:
+        """How many samples the distance is measured on."""
+        return self.quantiles.shape[1]
+
+    @torch.no_grad()
+    def measure(self, samples: Tensor, *, nearest_neighbours: bool) -> dict[str, Tensor]:
+        """Measure samples [R, N, d] of R members: name -> [R] float64, NaN for members with a non-finite sample.
+
+        Modes use the first ``evaluation_samples`` samples, distance the first 1,000, neighbours the first 500.
+        ValueError where N is smaller than ``distance_samples``.
+        """
+        return self._by_member(samples, lambda member: self._measure(member, nearest_neighbours=nearest_neighbours))
+
+    @torch.no_grad()
+    def distance(self, samples: Tensor) -> Tensor:
+        """The distance alone, [R] float64, of samples [R, N, d]."""
+        return self._by_member(samples, lambda member: {"distance": self._distance(member)})["distance"]
+
+    def _by_member(self, samples: Tensor, measure: Measure) -> dict[str, Tensor]:
+        if samples.ndim != 3 or samples.shape[1] < self.distance_samples:
+            raise ValueError(f"samples must be [R, >= {self.distance_samples}, d], got {list(samples.shape)}.")
+        # One member at a time on CPU: kernels of one shape on freshly aligned memory round alike, so that a
+        # member's numbers are bitwise the same in any company. Eight at a time elsewhere bounds the memory.
+        size = 1 if samples.device.type == "cpu" else 8
+        chunks = [_measure_finite(chunk, measure) for chunk in torch.split(samples, size)]
+        return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+    def _measure(self, samples: Tensor, *, nearest_neighbours: bool) -> dict[str, Tensor]:
+        counted = samples[:, : int(self.reference["evaluation_samples"])]
+        values = {"distance": self._distance(samples)}
+        values |= metrics.mode_measurements(self.modes.assign(counted), self.mode_weights)
+        if nearest_neighbours:
+            fakes = samples[:, :NEIGHBOUR_SAMPLES]
+            values |= metrics.neighbour_measurements(fakes, reals=self.knn_reals, real_radii=self.knn_radii)
+        return values
+
+    def _distance(self, samples: Tensor) -> Tensor:
+        compared = samples[:, : self.distance_samples]
+        return metrics.sliced_wasserstein(compared, projections=self.projections, quantiles=self.quantiles)
+
+    def to(self, device: torch.device | str) -> Judge:
+        """The same judge with its tensors on ``device``."""
+        modes: Modes = replace(self.modes, **_on_device(self.modes, device))
+        return replace(self, modes=modes, **_on_device(self, device))
+
+    def save(self, path: Path | str) -> None:
+        """Write plain tensors and numbers to ``path``."""
+        torch.save(
+            {
+                "schema": SCHEMA,
+                "kind": type(self.modes).__name__,
+                "tensors": _tensors(self.to("cpu")),
+                "modes": _tensors(self.to("cpu").modes),
+                "reference": dict(self.reference),
+            },
+            path,
+        )
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Judge:
+        """Read what ``save`` wrote, bit for bit; ValueError for another schema."""
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        if stored["schema"] != SCHEMA:
+            raise ValueError(f"{path}: judge schema must be {SCHEMA}, got {stored['schema']}.")
+        kind = {"CentreModes": CentreModes, "ClassModes": ClassModes}[stored["kind"]]
+        judge = cls(**stored["tensors"], modes=kind(**stored["modes"]), reference=stored["reference"])
+        return judge.to(device)
+
+
+def _tensors(thing: Judge | Modes) -> dict[str, Tensor]:
+    values = {field.name: getattr(thing, field.name) for field in fields(thing)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _on_device(thing: Judge | Modes, device: torch.device | str) -> dict[str, Any]:
+    return {name: tensor.to(device) for name, tensor in _tensors(thing).items()}
+
+
+def _measure_finite(samples: Tensor, measure: Measure) -> dict[str, Tensor]:
+    """Measure with non-finite members replaced by zeros, then let NaN stand for them: they disturb no sort."""
+    finite = samples.isfinite().flatten(1).all(dim=1)
+    usable = torch.where(finite[:, None, None], samples.float(), 0.0).clamp(-FAR, FAR)
+    return {name: torch.where(finite, value, torch.nan) for name, value in measure(usable).items()}
+
+
+def build_judge(target: Target, *, evaluation_samples: int, seed: int = REFERENCE_SEED) -> Judge:
+    """Build the judge of ``target``: a function of the target, ``evaluation_samples`` and ``seed`` alone.
+
+    TypeError for a target that declares neither centres nor labelled images.
+    """
+    # one generator per purpose: changing one constant does not move the other numbers
+    real_rng, projection_rng, mode_rng, reference_rng = (np.random.default_rng([seed, i]) for i in range(4))
+    reals = torch.from_numpy(target.held_out(real_rng, target.held_out_size or ENDLESS_REALS))
+    projections = _projections(projection_rng, target.dimensions)
+    modes, fit = build_modes(target, seed=int(mode_rng.integers(2**31)))
+    distance_samples = min(DISTANCE_SAMPLES, evaluation_samples)
+    knn_reals = reals[:NEIGHBOUR_SAMPLES].clone()
+    facts: Reference = {
+        "dimensions": target.dimensions,
+        "modes": target.n_modes,
+        "evaluation_samples": evaluation_samples,
+        "distance_samples": distance_samples,
+        "seed": seed,
+        **fit,
+    }
+    judge = Judge(
+        projections=projections,
+        quantiles=metrics.real_quantiles(reals, projections, distance_samples),
+        reals=reals[:DISCRIMINATOR_SAMPLES].clone(),
+        knn_reals=knn_reals,
+        knn_radii=metrics.neighbour_radii(knn_reals),
+        mode_weights=torch.from_numpy(target.mode_weights),
+        modes=modes,
+        reference=facts,
+    )
+    numbers = reference_numbers(judge, target, real_mean=reals.double().mean(dim=0).float(), rng=reference_rng)
+    return replace(judge, reference={**numbers, **facts})
+
+
+def _projections(rng: np.random.Generator, dimensions: int) -> Tensor:
+    """Unit vectors [P, d]: evenly spread over the half-plane in two dimensions, uniform on the sphere beyond."""
+    if dimensions == 2:
+        angle = np.pi * (np.arange(PROJECTIONS_PLANE) + rng.random()) / PROJECTIONS_PLANE
+        directions = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    else:
+        directions = rng.standard_normal((PROJECTIONS_IMAGES, dimensions))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return torch.from_numpy(directions.astype(np.float32))
