@@ -44,7 +44,18 @@ MAY_CHANGE = ("question", "resources", "tracking")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))})
-_OPTIONAL = ("networks", "nuisance", "fixed", "search", "scheduler", "criteria", "resources", "tracking", "question", "calibration")
+_OPTIONAL = (
+    "networks",
+    "nuisance",
+    "fixed",
+    "search",
+    "scheduler",
+    "criteria",
+    "resources",
+    "tracking",
+    "question",
+    "calibration",
+)
 
 
 def _criteria(value: object) -> object:

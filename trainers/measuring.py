@@ -74,7 +74,9 @@ def _fakes(cohort: Cohort, index: int) -> Tensor:
     """Fresh samples [R, evaluation_samples, d] for this evaluation, from the members' evaluation streams."""
     count = cohort.program.evaluation_samples
     latents = normal(cohort.seeds, Stream.EVALUATION, 2 * index, (count, cohort.networks.latent_dim))
-    chunks = [cohort.generate(chunk.to(cohort.device, cohort.dtype)) for chunk in torch.split(latents, CHUNK_SAMPLES, dim=1)]
+    chunks = [
+        cohort.generate(chunk.to(cohort.device, cohort.dtype)) for chunk in torch.split(latents, CHUNK_SAMPLES, dim=1)
+    ]
     return torch.cat(chunks, dim=1)
 
 
