@@ -33,7 +33,7 @@ SHARE_ORDER = ("converged", "under_trained", "plateau", PARTIAL, "oscillating", 
 """Segments of an outcome bar from the left: well, slow, stuck, then the unstable ones."""
 
 
-_FOREST_LEFT, _FOREST_RIGHT = 222.0, 210.0
+_FOREST_LEFT, _FOREST_RIGHT = 222.0, 250.0
 """Room for the pair's names and for the verdict, in CSS pixels."""
 PARTIAL_INK = "#a8447c"
 """Hatch of a partial collapse: the colour of a collapse, darker, over the grey of a plateau."""

@@ -194,7 +194,7 @@ def rate_text(value: float) -> str:
     """A learning rate as people write it: 1e-4, 4.6e-4, 0.1."""
     if not math.isfinite(value):
         return "all"
-    if value == 0 or 0.01 <= abs(value) < 1000:
+    if value == 0 or 0.1 <= abs(value) < 1000:
         return f"{value:.3g}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"

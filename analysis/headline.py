@@ -46,8 +46,9 @@ def _success_sentence(frames: StudyFrames, ranked: Sequence[Row]) -> str:
     )
     if not others:
         return first + "."
-    named = [f"{_percent(row['success'])} with {row['loss']} ({_range(row)})" for row in others[: MAX_NAMED - 1]]
-    rest = others[MAX_NAMED - 1 :]
+    shown = len(others) if len(others) <= MAX_NAMED else MAX_NAMED - 1  # never "1 other"
+    named = [f"{_percent(row['success'])} with {row['loss']} ({_range(row)})" for row in others[:shown]]
+    rest = others[shown:]
     if rest:
         named.append(f"{_percent(rest[0]['success'])} or less with {_count(len(rest), 'other')}")
     return f"{first}, against {_listed(named)}."

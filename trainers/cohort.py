@@ -188,9 +188,10 @@ class Cohort:
         self.end(~(torch.isfinite(loss) & torch.isfinite(norm)), at_step=self.generator_step + 1)
 
     def end(self, dead: Tensor, *, at_step: int) -> None:
-        """Mark members [R] as dead at a generator step, keeping the first death of each."""
-        self.death_step.masked_fill_(dead & self.alive, at_step)
-        self.alive &= ~dead
+        """Mark members (a mask of the first ones, up to [R]) as dead at a step, keeping the first death of each."""
+        alive, death_step = self.alive[: len(dead)], self.death_step[: len(dead)]
+        death_step.masked_fill_(dead & alive, at_step)
+        alive &= ~dead
 
     def draws(self) -> tuple[Draws, int]:
         """The block of draws that holds the next step, and the step's place in it."""

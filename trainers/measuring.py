@@ -53,9 +53,11 @@ def evaluate(cohort: Cohort, judge: Judge, *, index: int) -> Evaluation:
     program = cohort.program
     fakes = _fakes(cohort, index)
     fixed = cohort.samples()
-    measured = judge.measure(fakes, nearest_neighbours=measures_neighbours(program, index))
+    measured = _scores(cohort, judge, fakes) | _gradient_norms(cohort, index)
     measured["displacement"] = (fixed - cohort.initial_samples).square().sum(-1).sqrt().mean(-1)
-    measured |= _scores(cohort, judge, fakes) | _gradient_norms(cohort, index)
+    measured = {name: value[: cohort.size] for name, value in measured.items()}
+    due = measures_neighbours(program, index)
+    measured |= judge.measure(fakes[: cohort.size], nearest_neighbours=due)  # the padding is not judged
     finite = torch.stack([torch.isfinite(value) for value in measured.values()]).all(0)
     cohort.end(~finite, at_step=cohort.generator_step)
     return Evaluation(
