@@ -153,6 +153,14 @@ def test_cohort_reproduces_a_plain_implementation(loss: str, penalty: str, optim
                 torch.testing.assert_close(views[2 * i + 1][position, 0], layer.bias.data, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("penalty", ["gradient_penalty", "r1", "r2", "r1_r2"])
+def test_a_penalty_of_weight_zero_is_no_penalty(penalty: str) -> None:
+    # its double backward gives strided gradients: an optimizer that ignored strides would go astray here
+    of, without = program(penalty=penalty), program()
+    penalised = trained(of, members(2, of=of, penalty_weight=0.0), 5)
+    torch.testing.assert_close(rows(penalised), rows(trained(without, members(2, of=without), 5)))
+
+
 # ---- the law of independence: bit for bit on CPU ----
 
 
