@@ -23,6 +23,7 @@ from analysis.weights import inference_target, weights
 from study.outcomes import OUTCOMES
 
 __all__ = [
+    "by_success",
     "cells_table",
     "compare",
     "contrasts_table",
@@ -257,6 +258,12 @@ def contrasts_table(frames: StudyFrames, *, delta: float = DELTA, alpha: float =
         decided = decide((a, b), (success[a], success[b]), (unstable[a], unstable[b]), rule)
         rows.append({"loss_a": a, "loss_b": b, **decided, "p_exact": p, "p_holm": p_holm, "target": target})
     return pd.DataFrame(rows, columns=list(CONTRAST_COLUMNS)).astype({"seeds_needed": "Int64"})
+
+
+def by_success(losses: pd.DataFrame) -> list[str]:
+    """Labels in the order of every table and figure of the page: highest success first, unknown shares last."""
+    ranked = losses.sort_values("success", ascending=False, kind="stable", na_position="last")
+    return [str(label) for label in ranked["loss"]]
 
 
 def rank_intervals(losses: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame:

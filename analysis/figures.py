@@ -14,7 +14,6 @@ from analysis.figures_style import (
     ACCENT,
     GRID,
     INK,
-    MINUS,
     OUTCOMES,
     PARTIAL,
     PIXEL,
@@ -25,9 +24,9 @@ from analysis.figures_style import (
     ink_on,
     new_figure,
     place,
-    shown,
     style,
 )
+from analysis.wording import MINUS, short_verdict, shown
 
 SHARE_ORDER = ("converged", "under_trained", "plateau", PARTIAL, "oscillating", "collapsed", "diverged")
 """Segments of an outcome bar from the left: well, slow, stuck, then the unstable ones."""
@@ -165,28 +164,17 @@ def forest(contrasts: pd.DataFrame, *, delta: float) -> Figure:
     return figure
 
 
-def _short_verdict(record: Mapping[Any, Any]) -> str:
-    """The verdict without the loser: the row's label names both."""
-    kind = str(record.get("verdict_kind") or record.get("verdict") or "")
-    winner = str(record.get("winner") or "")
-    return (
-        f"{shown(winner, limit=18)} {kind}"
-        if winner and kind.startswith(("more", "materially"))
-        else shown(kind, limit=38)
-    )
-
-
 def _forest_row(axes: Axes, level: int, record: Mapping[Any, Any]) -> None:
     low, high, middle = (float(record[name]) for name in ("low", "high", "difference"))
-    decided = low > 0 or high < 0
+    decided = bool(record.get("winner"))
     colour = ACCENT if decided else "#7b8791"
     axes.plot([low, high], [level, level], color=colour, linewidth=1.0, zorder=2)
     inner = [float(record.get(name, math.nan)) for name in ("low_95", "high_95")]
     if all(map(math.isfinite, inner)):
         axes.plot(inner, [level, level], color=colour, linewidth=3.4, solid_capstyle="butt", zorder=3)
     axes.plot([middle], [level], marker="o", markersize=6, color=colour, markeredgecolor="white", zorder=4)
-    axes.annotate(
-        _short_verdict(record),
+    verdict = axes.annotate(
+        "",
         (1, level),
         xycoords=("axes fraction", "data"),
         xytext=(8, 0),
@@ -195,3 +183,7 @@ def _forest_row(axes: Axes, level: int, record: Mapping[Any, Any]) -> None:
         fontsize=7.5,
         color=INK if decided else SOFT,
     )
+    for limit in (18, 15, 12, 9, 6):  # wide letters leave less room for the name
+        verdict.set_text(short_verdict(record, limit=limit))
+        if verdict.get_window_extent().x1 <= axes.figure.bbox.width:
+            break

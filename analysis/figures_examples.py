@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,39 +11,24 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from analysis.figures_samples import draw_samples, plane_limit
-from analysis.figures_style import (
-    GRID,
-    INK,
-    OUTCOMES,
-    SOFT,
-    WIDTH,
-    new_figure,
-    number_text,
-    place,
-    rate_text,
-    shown,
-    style,
-)
+from analysis.figures_samples import SAMPLES_LEFT, draw_samples, plane_limit
+from analysis.figures_style import GRID, INK, OUTCOMES, SOFT, WIDTH, new_figure, place, style
+from analysis.wording import number_text, rate_text, shown
 
 EXAMPLE_COLUMNS = ("outcome", "which", "margin", "kind", "loss", "k", "learning_rate", "replicate", "configuration_key")
 TYPICAL, CLOSEST = "median margin", "smallest margin"
-TOP = 1.3
-"""Upper end of the curves' axis; larger distances are drawn at the edge and said in words."""
+TOP, BOTTOM = 1.75, -0.05
+"""Ends of the curves' axis; larger distances are drawn at the edge and said in words."""
+_LABEL_GAP = 0.125
+"""Least distance of two curves' names, on that axis."""
 _CURVES = (
-    ("u", "#1d2329", "-"),
-    ("mode_coverage", "#0b5c8a", "-"),
-    ("quality", "#8a5fb0", "--"),
-    ("nn_coverage", "#b4642d", ":"),
+    ("u", "#1d2329", "-", "distance u"),
+    ("mode_coverage", "#0b5c8a", "-", "modes m"),
+    ("quality", "#8a5fb0", "--", "quality q"),
+    ("nn_coverage", "#b4642d", (0, (3, 1, 1, 1)), "neighbours"),
 )
-CURVE_WORDS: Mapping[str, str] = {
-    "u": "distance u",
-    "mode_coverage": "mode coverage m",
-    "quality": "quality q",
-    "nn_coverage": "nearest-neighbour coverage",
-}
+QUANTITIES: tuple[str, ...] = tuple(name for name, *_ in _CURVES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +89,7 @@ def example_curves(examples: pd.DataFrame, curves: pd.DataFrame, scale: Scale) -
             same = curves["configuration_key"] == example["configuration_key"]
             own = curves[same & (curves["replicate"] == example["replicate"])]
         parts.append(_judged_quantities(example, own, scale))
-    names = ["outcome", "which", "configuration_key", "replicate", "generator_step", "finite", *CURVE_WORDS]
+    names = ["outcome", "which", "configuration_key", "replicate", "generator_step", "finite", *QUANTITIES]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
 
 
@@ -136,40 +121,18 @@ def example_figure(
     ``samples``: which -> share of the budget -> [n, d]; ``centres``: the target's modes [M, 2] where it has any in
     the plane. Images (d a square from 16 on) are drawn as tiles, everything else as points in the plane.
     """
-    row, top = 246.0, 22.0
+    row, top = 240.0, 0.0
     with style():
         figure = new_figure(height=top + row * len(examples))
         limit = plane_limit(samples, centres)
         for i, example in enumerate(examples.to_dict("records")):
             y = top + i * row
             _example_title(figure, y, example)
-            axes = place(figure, left=34, top=y + 36, width=330, height=158)
+            axes = place(figure, left=34, top=y + 36, width=300, height=158)
             own = curves[curves["which"] == example["which"]]
             _draw_curves(axes, own, scale, horizon=float(str(example["horizon"])))
             draw_samples(figure, y + 36, samples.get(str(example["which"]), {}), centres, limit)
-        _curve_legend(figure, curves, scale)
     return figure
-
-
-def _curve_legend(figure: Figure, curves: pd.DataFrame, scale: Scale) -> None:
-    lines = [
-        Line2D([], [], color=colour, linestyle=dash, linewidth=1.4, label=CURVE_WORDS[name])
-        for name, colour, dash in _CURVES
-        if curves[name].notna().any()
-    ]
-    if any(math.isfinite(value) for value in scale.thresholds.values()):
-        lines.append(Line2D([], [], color=SOFT, linestyle=(0, (1, 2)), linewidth=0.9, label="its threshold"))
-    figure.legend(
-        handles=lines,
-        loc="upper left",
-        bbox_to_anchor=(2 / WIDTH, 1.0),
-        ncols=5,
-        frameon=False,
-        fontsize=7.5,
-        labelcolor=SOFT,
-        handlelength=1.8,
-        borderaxespad=0.2,
-    )
 
 
 def _example_title(figure: Figure, y: float, example: Mapping[Any, Any]) -> None:
@@ -177,42 +140,70 @@ def _example_title(figure: Figure, y: float, example: Mapping[Any, Any]) -> None
     look = OUTCOMES[str(example["outcome"])]
     kind = f" ({shown(example['kind'])})" if example["kind"] else ""
     margin = example["margin"]
-    stated = f"{example['which']} {margin:.2g}" if isinstance(margin, float) and math.isfinite(margin) else CLOSEST
+    known = isinstance(margin, float) and math.isfinite(margin)
+    size = "under 0.001" if known and margin < 0.001 else f"{margin:.2g}" if known else ""
+    stated = f"{example['which']} {size}".strip()
     middle = 1 - (y + 15) / height
     figure.text(10 / WIDTH, middle, "■", color=look.colour, fontsize=10, va="center")
     figure.text(28 / WIDTH, middle, f"{look.word}{kind}", weight="bold", fontsize=9, va="center", color=INK)
-    figure.text(364 / WIDTH, middle, stated, fontsize=8, va="center", ha="right", color=SOFT)
+    figure.text(334 / WIDTH, middle, stated, fontsize=8, va="center", ha="right", color=SOFT)
     rate = rate_text(float(str(example["learning_rate"])))
     k, loss = number_text(example["k"]), shown(example["loss"], limit=34)
     facts = f"{loss} · k = {k} · lr = {rate} · replicate {example['replicate']}"
-    figure.text(406 / WIDTH, middle, facts, fontsize=8, va="center", color=INK)
+    figure.text(SAMPLES_LEFT / WIDTH, middle, facts, fontsize=8, va="center", color=INK)
 
 
 def _draw_curves(axes: Axes, own: pd.DataFrame, scale: Scale, *, horizon: float) -> None:
-    for name, colour, dash in _CURVES:
+    ends = []
+    for name, colour, dash, word in _CURVES:
         points = own[["generator_step", name]].dropna()
-        if len(points):
-            word = CURVE_WORDS[name]
-            axes.plot(
-                points["generator_step"],
-                points[name].clip(-0.05, TOP),
-                color=colour,
-                linestyle=dash,
-                linewidth=1.4,
-                label=word,
-            )
-            threshold = scale.thresholds.get(name, math.nan)
-            if math.isfinite(threshold):
-                axes.axhline(threshold, color=colour, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1)
+        if points.empty:
+            continue
+        heights = points[name].clip(BOTTOM, TOP)
+        axes.plot(points["generator_step"], heights, color=colour, linestyle=dash, linewidth=1.4)
+        ends.append((float(heights.iloc[-1]), word, colour))
+        threshold = scale.thresholds.get(name, math.nan)
+        if math.isfinite(threshold):
+            axes.axhline(threshold, color=colour, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1)
+    _name_curves(axes, ends)
     steps = [float(step) for step in own["generator_step"].dropna()]
     axes.set_xlim(0, max([1.0, *steps, *([horizon] if math.isfinite(horizon) else [])]))
-    axes.set_ylim(-0.05, TOP)
-    axes.set_yticks([0, 0.5, 1], ["0", "½", "1"], fontsize=7.5)
+    axes.set_ylim(BOTTOM, TOP)
+    axes.set_yticks([0, 0.5, 1, 1.5], ["0", "½", "1", "1½"], fontsize=7.5)
     axes.tick_params(labelsize=7.5)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.locator_params(axis="x", nbins=4)
     axes.set_xlabel("generator steps", fontsize=7.5, loc="left", labelpad=2)
     _curve_remarks(axes, own)
+
+
+def _name_curves(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Each curve's name beside its end, moved apart where ends meet."""
+    ordered = sorted(ends)
+    for height, (_, word, colour) in zip(apart([end for end, *_ in ordered]), ordered, strict=True):
+        axes.annotate(
+            word,
+            (1, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+            color=colour,
+            annotation_clip=False,
+        )
+
+
+def apart(heights: Sequence[float]) -> list[float]:
+    """Ascending heights moved up to keep their distance, then down again where that left the axis."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + _LABEL_GAP) if moved else height)
+    highest = TOP
+    for i in reversed(range(len(moved))):
+        moved[i] = min(moved[i], highest)
+        highest = moved[i] - _LABEL_GAP
+    return moved
 
 
 def _curve_remarks(axes: Axes, own: pd.DataFrame) -> None:

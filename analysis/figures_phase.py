@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.figures_style import (
-    DASH,
     FAINT,
     INK,
     OUTCOMES,
@@ -28,13 +27,11 @@ from analysis.figures_style import (
     in_order,
     ink_on,
     new_figure,
-    number_text,
     panels_across,
     place,
-    rate_text,
-    shown,
     style,
 )
+from analysis.wording import DASH, number_text, rate_text, shown
 
 Row = Mapping[Any, Any]
 _DARK_HATCH, _LIGHT_HATCH = "#1d232947", "#ffffff80"

@@ -20,13 +20,11 @@ from analysis.figures_style import (
     empty_figure,
     in_order,
     new_figure,
-    number_text,
     panels_across,
     place,
-    rate_text,
-    shown,
     style,
 )
+from analysis.wording import number_text, rate_text, shown
 
 _K_COLOURS = ("#5aa9d6", "#0b5c8a", "#0b2a4a", "#8a5fb0", "#4a2a70", "#1d2329")
 _K_MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -1,4 +1,4 @@
-"""Samples over time: grey tiles for images, points and mode centres for the plane."""
+"""Samples over time: images as dark ink on white paper, points and mode centres for the plane."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from analysis.figures_style import FAINT, INK, SOFT, place
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """When samples are kept, as shares of the budget."""
+GUTTER = -0.75
+SAMPLES_LEFT = 418.0
+"""Where the samples of an example begin, in CSS pixels."""
+_SMALL, _LARGE, _GAP = 82.0, 180.0, 16.0
 
 
 def draw_samples(
@@ -25,10 +29,10 @@ def draw_samples(
     limit: float,
 ) -> None:
     """Small panels at 0, 25, 50 and 75 % of the budget and a large one at its end, ``top`` pixels down the figure."""
-    small, large, gap = 84.0, 184.0, 16.0
-    left, right, below = 406.0, 406.0 + small + gap, top + small + gap
-    boxes = [(left, top, small), (right, top, small), (left, below, small), (right, below, small), (608.0, top, large)]
-    for share, (x, y, size) in zip(SHARES, boxes, strict=True):
+    left, right, below = SAMPLES_LEFT, SAMPLES_LEFT + _SMALL + _GAP, top + _SMALL + _GAP
+    corners = [(left, top), (right, top), (left, below), (right, below), (right + _SMALL + _GAP, top)]
+    for share, (x, y) in zip(SHARES, corners, strict=True):
+        size = _LARGE if share == 1 else _SMALL
         axes = place(figure, left=x, top=y, width=size, height=size)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -39,13 +43,12 @@ def draw_samples(
         if points is None or not np.isfinite(points).any():
             axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes, fontsize=7.5, color=SOFT)
         elif is_image(points.shape[1]):
-            axes.imshow(
-                tiles(points, side=8 if size > 100 else 5), cmap="gray", vmin=-1, vmax=1, interpolation="nearest"
-            )
+            side = 7 if size == _LARGE else 3  # an image is about as large in every panel
+            axes.imshow(tiles(points, side=side), cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
         else:
-            _draw_plane(axes, points, centres, limit, large=size > 100)
+            _draw_plane(axes, points, centres, limit, large=size == _LARGE)
         axes.set_title(
-            f"{100 * share:.0f} %" if size < 100 else "100 % of the budget",
+            "100 % of the budget" if share == 1 else f"{100 * share:.0f} %",
             fontsize=6.8,
             color=SOFT,
             loc="left",
@@ -59,9 +62,9 @@ def is_image(dimensions: int) -> bool:
 
 
 def tiles(points: np.ndarray, *, side: int) -> np.ndarray:
-    """The first side x side images of [n, d] as one picture with a grey line between them; values in [-1, 1]."""
+    """The first side x side images of [n, d] as one picture: -1 is paper, 1 is ink, a light line between them."""
     edge = math.isqrt(points.shape[1])
-    picture = np.full((side * (edge + 1) - 1, side * (edge + 1) - 1), 0.35)
+    picture = np.full((side * (edge + 1) - 1, side * (edge + 1) - 1), GUTTER)
     for i, image in enumerate(points[: side * side]):
         y, x = (i // side) * (edge + 1), (i % side) * (edge + 1)
         picture[y : y + edge, x : x + edge] = np.nan_to_num(image, nan=-1.0).clip(-1, 1).reshape(edge, edge)

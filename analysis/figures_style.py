@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import io
-import math
 import re
-import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,7 +20,6 @@ from matplotlib.patches import Rectangle
 
 INK, SOFT, FAINT, GRID = "#1d2329", "#5b6670", "#c9d0d6", "#e8ebee"
 ACCENT = "#0b5c8a"
-MINUS, DASH = "\u2212", "\u2013"
 WIDTH = 800.0
 """Width of every figure in CSS pixels: text drawn at 10 to 11 pixels stays readable when the page is narrow."""
 PIXEL = 1 / 96
@@ -63,7 +58,7 @@ OUTCOMES: Mapping[str, OutcomeLook] = MappingProxyType(
             hatch="",
             word="plateau",
             short="plateau",
-            meaning="settled short of the criteria",
+            meaning="settled short of the criteria; of the kind partial collapse where modes are missing",
         ),
         "oscillating": OutcomeLook(
             colour="#e69f00",
@@ -127,7 +122,6 @@ _RC: Mapping[str, object] = MappingProxyType(
     }
 )
 _PAGE_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
-_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 @contextmanager
@@ -179,35 +173,6 @@ def png_bytes(figure: Figure) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
     return buffer.getvalue()
-
-
-def shown(text: object, *, limit: int = 28) -> str:
-    """Text on one line that is safe to show: control and direction-changing characters spelled out, long text cut."""
-    safe = "".join(
-        f"\\u{ord(character):04x}" if unicodedata.category(character) in _UNSAFE_CATEGORIES else character
-        for character in " ".join(str(text).splitlines()).replace("\t", " ")
-    )
-    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
-
-
-def rate_text(value: float) -> str:
-    """A learning rate as people write it: 1e-4, 4.6e-4, 0.1."""
-    if not math.isfinite(value):
-        return "all"
-    if value == 0 or 0.1 <= abs(value) < 1000:
-        return f"{value:.3g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-
-
-def number_text(value: Any) -> str:
-    """A factor's value: whole numbers without a point, other numbers short, text as it is."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        return shown(value)
-    number = float(value)
-    if not math.isfinite(number):
-        return DASH
-    return str(int(number)) if number.is_integer() and abs(number) < 1e6 else rate_text(number)
 
 
 def ink_on(fill: tuple[float, float, float, float] | str) -> str:

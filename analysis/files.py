@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 1
 _DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # left by file browsers, nobody's work
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class OutputError(ValueError):
@@ -42,7 +42,7 @@ def csv_cell(value: object) -> str:
     if isinstance(value, float | np.floating):
         return "" if math.isnan(value) else f"{float(value):.10g}"
     text = str(value)
-    if text.startswith(_FORMULA_STARTS):
+    if text.startswith(FORMULA_STARTS):
         text = "'" + text
     if any(character in text for character in ',"\r\n'):
         text = '"' + text.replace('"', '""') + '"'

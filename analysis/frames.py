@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from study.outcomes import Criteria
 from trainers.catalogue import PENALTIES
 from trainers.measurement import MEASUREMENTS
 
@@ -58,6 +59,20 @@ class StudyFrames:
         if replicates is not None:
             rows = rows[rows["replicate"].isin(list(replicates))]
         return rows.reset_index(drop=True)
+
+    @property
+    def interim(self) -> bool:
+        """Whether runs of the plan are still to come."""
+        return self.provenance.get("interim") is True
+
+    @property
+    def criteria(self) -> Criteria | None:
+        """The criteria that the outcomes were judged by; None where the outcomes came with a table of runs."""
+        for source in (self.provenance, self.spec):
+            found = source.get("criteria")
+            if isinstance(found, Mapping) and found:
+                return Criteria.from_mapping(found)
+        return None
 
     def labels(self) -> list[str]:
         """Loss labels in the order of the study file; alphabetical where no plan is known."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
 import platform
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +19,11 @@ import pandas as pd
 
 from analysis.assemble import Judging, build_runs, clean_curves, merge_plans
 from analysis.frames import SAMPLE_COLUMNS, StudyFrames
+from analysis.wording import did_you_mean
 from study.outcomes import Criteria
 
 HOME_VARIABLE = "GANSTUDY_HOME"
 STUDY_FILES = ("plan.json", "spec.yaml", "reference.json")
-VERSIONED = ("mlflow", "numpy", "pandas", "scipy")
 ENDED = ("FINISHED", "FAILED")
 PAGE = 1000
 
@@ -212,10 +211,16 @@ def _provenance(
         "configuration_runs": len(configurations),
         "spec_hash": plan.get("spec_hash"),
         "planned_criteria_hash": plan.get("criteria_hash"),
+        "criteria": asdict(criteria),
         "criteria_hash": criteria.hash,
         "commits": commits,
-        "versions": {package: version(package) for package in VERSIONED} | {"python": platform.python_version()},
+        "versions": versions("mlflow", "numpy", "pandas", "scipy"),
     }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of the named packages and of Python."""
+    return {package: version(package) for package in packages} | {"python": platform.python_version()}
 
 
 def _recorded(run: Any) -> Recorded:
@@ -254,5 +259,4 @@ def _shown(uri: str) -> str:
 
 
 def _nearest(name: str, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f", did you mean {close[0]!r}?" if close else f" (it holds: {', '.join(sorted(names)) or 'none'})"
+    return did_you_mean(name, names) or f" (it holds: {', '.join(sorted(names)) or 'none'})"

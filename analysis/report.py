@@ -73,7 +73,7 @@ def build_report(frames: StudyFrames, *, out: Path | str) -> Report:
         "contrasts": contrasts_table(frames),
     }
     found = warnings_list(frames, tables)
-    sentence = headline(frames, tables["losses"], tables["contrasts"])
+    sentence = headline(frames, tables["losses"], tables["contrasts"], warnings=found)
     report = Report(sentence, tables, found, any(bool(w["blocks"]) for w in found), Path(out))
     with replaced_folder(Path(out)) as folder:
         _write(frames, report, folder)
@@ -106,23 +106,11 @@ def _write(frames: StudyFrames, report: Report, folder: Path) -> None:
     write_text(folder / "warnings.json", json_text(report.warnings))
     write_text(folder / "provenance.json", json_text(provenance))
     write_text(folder / "report.json", json_text(summary(frames, report)))
-    figures = []
-    for drawn in draw_all(frames, report.tables):
-        svg = drawn.write(folder / "figures")
-        figures.append(
-            PageFigure(
-                name=drawn.name,
-                svg=svg,
-                caption=drawn.caption,
-                alt=drawn.alt,
-                heading=drawn.heading,
-                hotspots=drawn.hotspots,
-                data=tuple(drawn.tables),
-            )
-        )
+    figures, cells = _draw(frames, report, folder / "figures")
     page = PageInput(
         frames=frames,
         tables=report.tables,
+        cells=cells,
         headline=report.headline,
         warnings=report.warnings,
         blocked=report.blocked,
@@ -132,6 +120,25 @@ def _write(frames: StudyFrames, report: Report, folder: Path) -> None:
     )
     write_text(folder / "report.html", render(page))
     write_manifest(folder)
+
+
+def _draw(frames: StudyFrames, report: Report, folder: Path) -> tuple[list[PageFigure], pd.DataFrame]:
+    """Write every figure below ``folder``; returns them for the page, with the cells of the phase diagrams."""
+    figures, cells = [], pd.DataFrame()
+    for drawn in draw_all(frames, report.tables):
+        cells = drawn.tables.get("phase_diagrams", cells)
+        figures.append(
+            PageFigure(
+                name=drawn.name,
+                svg=drawn.write(folder),
+                caption=drawn.caption,
+                alt=drawn.alt,
+                heading=drawn.heading,
+                hotspots=drawn.hotspots,
+                data=tuple(drawn.tables),
+            )
+        )
+    return figures, cells
 
 
 def provenance_of(frames: StudyFrames) -> dict[str, object]:
@@ -153,7 +160,7 @@ def summary(frames: StudyFrames, report: Report) -> dict[str, Any]:
         "study": frames.study,
         "question": question(frames),
         "headline": report.headline,
-        "state": "interim" if frames.provenance.get("interim") is True else "final",
+        "state": "interim" if frames.interim else "final",
         "blocked": report.blocked,
         "worst_severity": min(severities, key=SEVERITIES.index) if severities else None,
         "warnings": [w["id"] for w in report.warnings],

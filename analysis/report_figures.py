@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.compare import DELTA
+from analysis.compare import DELTA, by_success
 from analysis.figures import forest, outcome_bars, outcome_table
 from analysis.figures_cells import phase_table, rate_factor
 from analysis.figures_examples import CLOSEST, Scale, choose_examples, example_curves, example_figure
 from analysis.figures_phase import Hotspot, phase_diagrams
 from analysis.figures_response import response_figure
 from analysis.figures_samples import mode_centres, snapshots
-from analysis.figures_style import OUTCOMES, number_text, png_bytes, rate_text, shown, svg_bytes
+from analysis.figures_style import OUTCOMES, png_bytes, svg_bytes
 from analysis.files import csv_text, write_text
 from analysis.frames import StudyFrames
-from analysis.report_text import DIFFERENCES, INTERVALS, TARGETS, judged_by, mapping, phase_words, weights_words
+from analysis.report_text import DIFFERENCES, INTERVALS, TARGETS, phase_words, weights_words
+from analysis.wording import mapping, number_text, rate_text, shown
 from study.outcomes import Criteria
 
 Tables = Mapping[str, pd.DataFrame]
@@ -55,7 +56,7 @@ def draw_all(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
     """Every figure of the report, in its order; each is drawn when it is asked for, so that one is held at a time."""
     losses, target = tables["losses"], _target(tables["losses"])
     yield _outcomes(frames, losses, target)
-    cells = phase_table(frames.runs, frames.labels())
+    cells = phase_table(frames.runs, by_success(losses))
     rate_name = (rate_factor(frames.runs) or "learning_rate").replace("_", " ")
     yield _phases(cells, rate_name)
     yield _response(cells, losses, rate_name)
@@ -68,7 +69,7 @@ def _target(losses: pd.DataFrame) -> str:
 
 
 def _outcomes(frames: StudyFrames, losses: pd.DataFrame, target: str) -> Drawn:
-    shares = outcome_table(losses.sort_values("success", ascending=False, kind="stable", ignore_index=True))
+    shares = outcome_table(losses.set_index("loss").loc[by_success(losses)].reset_index())
     used, planned = int(losses["runs_used"].sum()), int(losses["runs_planned"].sum())
     return Drawn(
         name="outcome_bars",
@@ -133,8 +134,9 @@ def _pairwise(frames: StudyFrames, contrasts: pd.DataFrame, target: str) -> Draw
         tables={"pairwise": contrasts},
         alt="Forest plot of the differences in success between losses",
         caption=(
-            f"Differences of the success share. Thick: 95 % interval; thin: simultaneous over {len(contrasts)} pairs "
-            f"({DIFFERENCES[target]}, Bonferroni); blue where it excludes zero. Grey band: differences below "
+            "Differences of the success share, pairs in the study's order. Thick: 95 % interval; thin: simultaneous "
+            f"over {len(contrasts)} pairs "
+            f"({DIFFERENCES[target]}, Bonferroni); blue where the verdict has a winner. Grey band: differences below "
             f"the margin of {100 * DELTA:.0f} points. n = {used} judged runs. Inference target: {TARGETS[target]}."
         ),
     )
@@ -157,20 +159,26 @@ def _examples(frames: StudyFrames) -> Iterator[Drawn]:
         figure = example_figure(chosen, drawn, shots, scale=scale, centres=mode_centres(target))
         name = f"examples_{outcome}"
         tables = {name: _with_setting(chosen, drawn), f"{name}_samples": _sample_table(chosen, shots)}
-        caption, alt = _example_words(outcome, chosen, frames.runs)
+        caption, alt = _example_words(outcome, chosen, frames.runs, scale)
         heading = OUTCOMES[outcome].word
         yield Drawn(name=name, figure=figure, tables=tables, caption=caption, alt=alt, heading=heading)
 
 
-def _example_words(outcome: str, chosen: pd.DataFrame, runs: pd.DataFrame) -> tuple[str, str]:
+def _example_words(outcome: str, chosen: pd.DataFrame, runs: pd.DataFrame, scale: Scale) -> tuple[str, str]:
     look, count = OUTCOMES[outcome], int((runs["outcome"] == outcome).sum())
     described = [f"{e['which']}: {_setting_words(e)}" for e in chosen.to_dict("records")]
     both = "The run of median margin and the run of smallest margin" if len(chosen) > 1 else f"The run of {CLOSEST}"
     text = (
-        f"{both} of n = {count} {look.word} runs ({look.meaning}); single runs, no interval. Left: the judged "
-        "quantities, thresholds dotted. Right: samples from the same latents at 0, 25, 50, 75 and 100 % of the budget."
+        f"{both} of n = {count} {look.word} runs ({look.meaning}); single runs, no interval. Left: what is judged, "
+        f"with thresholds dotted: distance u should fall, {_rising(scale)} should rise. Right: samples from the same "
+        "latents at 0, 25, 50, 75 and 100 % of the budget."
     )
     return text, f"Examples of {look.word} runs. {'; '.join(described)}"
+
+
+def _rising(scale: Scale) -> str:
+    last = "quality q and the coverage of nearest neighbours" if scale.with_neighbours else "and quality q"
+    return f"mode coverage m{', ' if scale.with_neighbours else ' '}{last}"
 
 
 def _setting_words(example: Mapping[Any, Any]) -> str:
@@ -214,7 +222,7 @@ def example_scale(frames: StudyFrames) -> Scale:
         d_ref=number("d_ref"),
         quality_ceiling=number("quality_ceiling"),
         nn_ceiling=number("knn_coverage_ceiling"),
-        thresholds=_thresholds(judged_by(frames), neighbours=neighbours),
+        thresholds=_thresholds(frames.criteria, neighbours=neighbours) if frames.criteria else {},
         with_neighbours=neighbours,
     )
 

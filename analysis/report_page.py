@@ -15,13 +15,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from analysis import report_text as words
-from analysis.compare import rank_intervals
+from analysis.compare import by_success, rank_intervals
 from analysis.figures import SHARE_ORDER, outcome_table, segment_look
-from analysis.figures_cells import cell_of, phase_table
+from analysis.figures_cells import cell_of
 from analysis.figures_phase import Hotspot
-from analysis.figures_style import OUTCOMES, number_text, rate_text, shown
+from analysis.figures_style import OUTCOMES
 from analysis.files import plain
 from analysis.frames import StudyFrames
+from analysis.wording import number_text, p_text, percent, percent_range, points, rate_text, short_verdict, shown
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONG = 400
@@ -55,6 +56,7 @@ class PageInput:
 
     frames: StudyFrames
     tables: Mapping[str, pd.DataFrame]
+    cells: pd.DataFrame
     headline: str
     warnings: Sequence[Mapping[str, Any]]
     blocked: bool
@@ -75,6 +77,7 @@ def render(page: PageInput) -> str:
     )
     environment.filters["shown"] = lambda value, limit=LONG: shown(value, limit=limit)
     environment.filters["named"] = breakable
+    environment.filters["sentence"] = lambda text: f"{text[:1].upper()}{text[1:]}."
     css, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     return environment.get_template("report.html.j2").render(
         # Markup marks our own two files as safe; no text from a study ever takes this way.
@@ -110,7 +113,7 @@ def _context(page: PageInput) -> dict[str, Any]:
         "study": frames.study,
         "question": words.question(frames),
         "headline": sentences(page.headline),
-        "interim": frames.provenance.get("interim") is True,
+        "interim": frames.interim,
         "blocked": page.blocked,
         "warnings": sorted(page.warnings, key=lambda w: SEVERITIES.index(w["severity"])),
         "protocol": words.protocol(frames),
@@ -119,11 +122,11 @@ def _context(page: PageInput) -> dict[str, Any]:
         "meanings": [(OUTCOMES[name].word, OUTCOMES[name].colour, OUTCOMES[name].meaning) for name in OUTCOMES],
         "figures": by_name,
         "examples": [figure for figure in page.figures if figure.name.startswith("examples_")],
-        "cells": cell_rows(frames),
+        "cells": cell_rows(frames, page.cells),
         "pairs": pair_rows(contrasts),
         "many_pairs": len(contrasts) > MANY_PAIRS,
         "flow": words.flow(frames.runs),
-        "criteria": words.criteria_rows(words.judged_by(frames)),
+        "criteria": words.criteria_rows(frames.criteria) if frames.criteria else [],
         "rejudged": _rejudged(frames),
         "calibration": described_calibration(spec_calibration),
         "losses": words.loss_rows(frames.runs, frames.labels()),
@@ -145,7 +148,7 @@ def _rejudged(frames: StudyFrames) -> bool:
 
 
 def leaderboard(frames: StudyFrames, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """One row per loss, the highest success first; unknown shares last."""
+    """One row per loss, best first."""
     losses = tables["losses"]
     ranks = rank_intervals(losses, tables["contrasts"]).set_index("loss")
     shares = outcome_table(losses).to_dict("records")
@@ -154,7 +157,8 @@ def leaderboard(frames: StudyFrames, tables: Mapping[str, pd.DataFrame]) -> list
         | {"rank": _span(ranks.loc[row["loss"], "rank_best"], ranks.loc[row["loss"], "rank_worst"])}
         for row, share in zip(losses.to_dict("records"), shares, strict=True)
     ]
-    return sorted(rows, key=lambda row: -row["success"]["value"] if row["success"]["known"] else math.inf)
+    order = by_success(losses)
+    return sorted(rows, key=lambda row: order.index(row["loss"]))
 
 
 def _board_row(row: Mapping[Any, Any], share: Mapping[Any, Any], runs: pd.DataFrame) -> dict[str, Any]:
@@ -184,8 +188,8 @@ def _interval(value: float, low: float, high: float) -> dict[str, Any]:
         "value": value if known else 0.0,
         "low": low,
         "high": high,
-        "text": words.percent(value),
-        "range": f"{100 * low:.0f} to {100 * high:.0f} %",
+        "text": percent(value),
+        "range": percent_range(low, high),
     }
 
 
@@ -196,7 +200,7 @@ def _stack(share: Mapping[Any, Any]) -> list[dict[str, Any]]:
         width = float(share[name])
         if width > 0:
             colour, hatch, word = segment_look(name)
-            title = f"{word} {words.percent(width)}"
+            title = f"{word} {percent(width)}"
             segments.append(
                 {
                     "x": round(100 * start, 2),
@@ -220,36 +224,35 @@ def pair_rows(contrasts: pd.DataFrame) -> list[dict[str, Any]]:
                 "first": row["loss_a"],
                 "second": row["loss_b"],
                 "order": 0.0 if math.isnan(row["difference"]) else row["difference"],
-                "difference": words.points(row["difference"]),
-                "single": f"{words.points(row['low_95'])} to {words.points(row['high_95'])}",
-                "joint": f"{words.points(row['low'])} to {words.points(row['high'])}",
-                "p_exact": words.p_text(row["p_exact"]),
-                "p_holm": words.p_text(row["p_holm"]),
-                "verdict": row["verdict"],
-                "unstable": row["unstable_verdict"],
+                "difference": points(row["difference"]),
+                "single": f"{points(row['low_95'])} to {points(row['high_95'])}",
+                "joint": f"{points(row['low'])} to {points(row['high'])}",
+                "p_exact": p_text(row["p_exact"]),
+                "p_holm": p_text(row["p_holm"]),
+                "verdict": short_verdict(row),
+                "unstable": "" if "stable" in row["verdict"] else row["unstable_verdict"],
                 "decided": bool(row["winner"]),
-                "needed": f"about {int(needed)} per setting" if not pd.isna(needed) else row["seeds_note"],
+                "needed": f"about {int(needed)}" if not pd.isna(needed) else row["seeds_note"],
             }
         )
     return rows
 
 
-def cell_rows(frames: StudyFrames) -> list[dict[str, Any]]:
+def cell_rows(frames: StudyFrames, cells: pd.DataFrame) -> list[dict[str, Any]]:
     """The cells of the phase diagrams with every replicate's ending."""
-    table, listed = phase_table(frames.runs, frames.labels()), len(frames.runs) <= MOST_RUNS_LISTED
-    endings = _endings(frames) if listed else {}
+    endings = _endings(frames) if len(frames.runs) <= MOST_RUNS_LISTED else {}
     return [
         {
             "loss": row["loss"],
             "k": number_text(row["k"]),
             "rate": rate_text(row["learning_rate"]),
             "share": f"{row['converged']}/{row['judged']}",
-            "range": f"{words.percent(row['low'])} to {words.percent(row['high'])}",
+            "range": f"{percent(row['low'])} to {percent(row['high'])}",
             "undecided": bool(row["undecided"]),
             "outcomes": row["outcomes"],
             "runs": endings.get((row["loss"], _id(row["k"]), _id(row["learning_rate"])), []),
         }
-        for row in table.to_dict("records")
+        for row in cells.to_dict("records")
     ]
 
 
@@ -283,8 +286,9 @@ def described_calibration(value: object) -> list[tuple[str, str]]:
 
 
 def facts(provenance: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Provenance as rows of text, in alphabetical order."""
-    return [(shown(name).replace("_", " "), _flat(plain(value))) for name, value in sorted(provenance.items())]
+    """Provenance as rows of text, in alphabetical order; the criteria have a table of their own."""
+    rows = sorted((name, value) for name, value in provenance.items() if name != "criteria")
+    return [(shown(name).replace("_", " "), _flat(plain(value))) for name, value in rows]
 
 
 def _flat(value: object) -> str:
@@ -294,4 +298,6 @@ def _flat(value: object) -> str:
         return ", ".join(_flat(item) for item in value) or "none"
     if value is None:
         return "unknown"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return ("yes" if value else "no") if isinstance(value, bool) else shown(value, limit=2000)

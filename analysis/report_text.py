@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +10,9 @@ import pandas as pd
 
 from analysis.arms import UNUSED
 from analysis.compare import ALPHA, DELTA
-from analysis.figures_style import DASH, MINUS, OUTCOMES, in_order, number_text, rate_text, shown
+from analysis.figures_style import OUTCOMES
 from analysis.frames import StudyFrames
+from analysis.wording import counted, mapping, number_text, shown
 from study.outcomes import Criteria
 from trainers.catalogue import LOSSES, PENALTIES
 
@@ -58,7 +58,7 @@ CRITERIA_MEANING: Mapping[str, str] = {
 _METHODS: Mapping[str, str] = {
     "denominator": "Runs that diverge, collapse, oscillate or stall stay in the denominator.",
     "unstable": (
-        "diverged, collapsed, oscillating, or a plateau of kind partial_collapse, with the same weights. A loss is "
+        "diverged, collapsed, oscillating, or a plateau of the kind partial collapse, with the same weights. A loss is "
         "called more stable only where it succeeds more and is unstable less, each beyond its interval."
     ),
     "unused": "Runs without a judged outcome widen the verdict's interval to their worst case.",
@@ -73,20 +73,6 @@ _METHODS: Mapping[str, str] = {
         "success reaches the edge of the range."
     ),
 }
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """The value where it is a mapping, else an empty one: spec sections may be absent."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def judged_by(frames: StudyFrames) -> Criteria:
-    """The criteria behind the outcomes: those that the frames name, else the study file's; defaults if unreadable."""
-    found = mapping(frames.provenance.get("criteria")) or mapping(frames.spec.get("criteria"))
-    try:
-        return Criteria.from_mapping(found)
-    except ValueError:
-        return Criteria()
 
 
 def question(frames: StudyFrames) -> str:
@@ -141,38 +127,15 @@ def weights_words(frames: StudyFrames, target: str) -> str:
     return "weights: " + ", ".join(parts) if parts else "settings count equally"
 
 
-def percent(share: float) -> str:
-    """A share in whole per cent; never 0 or 100 for one that is neither, a dash for an unknown one."""
-    if math.isnan(share):
-        return DASH
-    if 0 < share < 0.005:
-        return "<1 %"
-    return ">99 %" if 0.995 < share < 1 else f"{100 * share:.0f} %"
-
-
-def points(value: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    if math.isnan(value):
-        return DASH
-    text = f"{100 * value:+.0f}"
-    return "0" if text in ("+0", "-0") else text.replace("-", MINUS)
-
-
-def p_text(value: float) -> str:
-    """A p value with two digits, never zero."""
-    if math.isnan(value):
-        return DASH
-    return "<.0001" if value < 1e-4 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
-
-
 def kinds_text(runs: pd.DataFrame) -> str:
-    """The kinds behind the outcomes with their counts: diverged: nonfinite 3; plateau: quality 2."""
+    """The kinds behind the outcomes with their counts: diverged: 3 nonfinite; plateau: 2 quality."""
     parts = []
     for outcome in OUTCOMES:
         kinds = runs.loc[(runs["outcome"] == outcome) & (runs["kind"].fillna("") != ""), "kind"].value_counts()
         if len(kinds):
             named = ", ".join(
-                f"{shown(kind)} {kinds[kind]}" for kind in sorted(kinds.index, key=lambda k: (-kinds[k], k))
+                f"{kinds[kind]} {shown(kind).replace('_', ' ')}"
+                for kind in sorted(kinds.index, key=lambda k: (-kinds[k], k))
             )
             parts.append(f"{OUTCOMES[outcome].word}: {named}")
     return "; ".join(parts)
@@ -231,7 +194,7 @@ def methods(frames: StudyFrames, losses: pd.DataFrame, contrasts: pd.DataFrame) 
     """Estimands, intervals, tests and what they are about."""
     target = str(losses["target"].iloc[0]) if len(losses) else "grid"
     pairs = max(1, len(contrasts))
-    level = f"simultaneous over {_count(pairs, 'pair')} (Bonferroni, level {ALPHA / pairs:.3g})"
+    level = f"simultaneous over {counted(pairs, 'pair')} (Bonferroni, level {ALPHA / pairs:.3g})"
     margin = f"delta = {100 * DELTA:.0f} points and alpha = {ALPHA:g}"
     success = f"averaged over the declared settings ({weights_words(frames, target)})"
     return [
@@ -258,14 +221,3 @@ def phase_words(table: pd.DataFrame) -> str:
     )
     most = int(table["settings"].max())
     return counted + (f" (cells gather up to {most} settings that differ in other factors)" if most > 1 else "")
-
-
-def space_words(table: pd.DataFrame) -> str:
-    """The span of learning rates and the values of k on the map."""
-    rates, ks = table["learning_rate"].dropna(), in_order(table["k"].dropna().map(number_text))
-    span = f"learning rate {rate_text(rates.min())} to {rate_text(rates.max())}" if len(rates) else "one learning rate"
-    return f"{span}, k in {{{', '.join(ks)}}}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

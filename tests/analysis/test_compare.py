@@ -541,7 +541,7 @@ def test_headline_tells_protocol_shares_verdicts_and_what_is_open():
     text = told(frames)
     row = losses_table(frames).set_index("loss").loc["wgan_gp"]
     seeds = contrasts_table(frames).set_index(["loss_a", "loss_b"]).loc[("hinge", "wgan_gp"), "seeds_needed"]
-    assert text.startswith("With adam (0.5, 0.999), mlp 2x64 and 3,000 generator steps on ring-8")
+    assert text.startswith("With Adam (0.5, 0.999), MLP 2x64 and 3,000 generator steps on ring-8")
     assert f"90 % of cases with wgan_gp (95 % interval {100 * row['success_low']:.0f} to" in text
     assert "80 % with hinge" in text
     assert "wgan_gp is materially more stable than minimax (+60 points" in text
@@ -552,8 +552,8 @@ def test_headline_tells_protocol_shares_verdicts_and_what_is_open():
 def test_headline_claims_no_winner_where_all_are_alike():
     assert "each of the 3 losses" in told(make_frames(losses=("minimax", "hinge", "wgan_gp"), success=lambda *_: 0.0))
     everything = told(make_frames(success=lambda *_: 1.0, replicates=12))
-    assert "are equivalent" in everything
-    assert "No run failed to converge." in everything
+    assert "minimax is equivalent to wgan_gp in success." in everything
+    assert "Every judged run converged." in everything
     assert "more s" not in everything
 
 
@@ -566,6 +566,60 @@ def test_headline_of_one_loss_compares_nothing():
 def test_headline_of_nothing_says_so():
     assert told(make_frames(losses=())) == "No run of this study can be judged yet."
     assert told(make_frames(outcome=lambda *_: "failed")) == "No run of this study can be judged yet."
+
+
+def test_headline_of_blocked_evidence_says_why_and_tells_no_verdict():
+    frames = make_frames(outcome=counted(lambda loss, k, rate: 0 if loss == "minimax" else 6), replicates=6)
+    assert "more stable" in told(frames)
+    unfinished = dataclasses.replace(frames, provenance={**frames.provenance, "interim": True})
+    tables = compare(unfinished)
+    text = headline(unfinished, tables["losses"], tables["contrasts"], warnings=warnings_list(unfinished, tables))
+    assert text.startswith("Blocked, so no verdict: the study has not ended. With Adam")
+    assert "100 % of cases with wgan_gp" in text
+    assert "more " not in text
+    assert "Undetermined" not in text
+
+
+def test_headline_counts_what_it_does_not_name():
+    losses = [f"loss{i}" for i in range(7)]
+    share = {name: max(0, 10 - 3 * i) for i, name in enumerate(losses)}
+    text = told(make_frames(losses=losses, replicates=10, outcome=counted(lambda loss, k, rate: share[loss])))
+    assert "10 % with loss3 (" in text
+    assert "0 % with 3 others." in text  # all of them: neither "or less" nor "1 other"
+    stable = text[text.index("loss0 is ") :]
+    assert "2 others" in stable[: stable.index(" pairs")]  # of six beaten rivals four places are named or counted
+
+
+def test_headline_of_equal_shares_keeps_different_intervals_apart():
+    frames = make_frames(ks=(1,), replicates=12, outcome=lambda *_: "under_trained")
+    shorter = frames.runs[(frames.runs["loss"] == "minimax") | (frames.runs["replicate"] < 4)]
+    assert "both losses" in told(frames)
+    text = told(with_runs(frames, shorter))
+    assert "both losses" not in text
+    assert "0 % of cases with minimax (95 % interval 0 to " in text
+    assert "against 0 % with wgan_gp (0 to " in text
+
+
+def test_the_commonest_failure_is_one_ending():
+    """A plateau of .5, of which .2 lost modes, is stuck in .3: less often than collapsed in .4."""
+    endings = ["converged"] + ["plateau"] * 5 + ["collapsed"] * 4
+    frames = make_frames(losses=("hinge",), ks=(1,), replicates=10, outcome=lambda *a: endings[a[3]])
+    lost = frames.runs["replicate"].isin([1, 2])
+    kinds = frames.runs["kind"].where(lost | (frames.runs["outcome"] != "plateau"), "quality")
+    text = told(with_runs(frames, frames.runs.assign(kind=kinds)))
+    assert "hinge is unstable in 60 % and slow or stuck in 30 % (most often collapsed)." in text
+
+
+def test_headline_names_only_the_failures_there_are():
+    endings = ["converged", "diverged", "diverged"]
+    text = told(make_frames(losses=("hinge",), replicates=3, outcome=lambda *a: endings[a[3]]))
+    assert "hinge is unstable in 67 % (most often diverged)." in text
+    assert "slow" not in text
+
+
+def test_headline_counts_runs_lost_outside_training():
+    frames = make_frames(outcome=lambda *a: "failed" if a[3] == 0 and a[1] == 2 else "converged")
+    assert "Every judged run converged; 6 of 72 planned runs failed outside training" in told(frames)
 
 
 # --- warnings -------------------------------------------------------------------------------------
@@ -635,6 +689,22 @@ def test_noisy_evaluations_are_named():
 def test_slow_runs_and_edges_are_named():
     slow = make_frames(success=lambda loss, k, rate: 0.8, failure=lambda *_: "under_trained", replicates=20)
     assert {"W02", "W12"} <= set(ids(slow))
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [
+        ({"duplicate_rows": 3}, "W14"),
+        ({"clipped_values": 2}, "W18"),
+        ({"planned_criteria_hash": "a", "criteria_hash": "b"}, "W20"),
+        ({"kinds": "not recorded"}, "W22"),
+    ],
+)
+def test_what_the_records_tell_is_passed_on(known, name):
+    frames = make_frames(outcome=lambda *a: "plateau" if a[3] == 0 else "converged")
+    nothing = {"duplicate_rows": 0, "clipped_values": 0, "planned_criteria_hash": "c", "criteria_hash": "c"}
+    assert name not in ids(dataclasses.replace(frames, provenance={**frames.provenance, **nothing}))
+    assert name in ids(dataclasses.replace(frames, provenance={**frames.provenance, **nothing, **known}))
 
 
 def test_a_single_penalty_weight_is_named_and_several_are_not():

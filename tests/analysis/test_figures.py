@@ -1,6 +1,7 @@
 """Figures against their tables, and the tables against independent counts."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -14,12 +15,13 @@ from scipy.stats import binomtest
 from analysis.compare import contrasts_table, losses_table
 from analysis.figures import SHARE_ORDER, forest, outcome_bars, outcome_table
 from analysis.figures_cells import MOST_COLUMNS, modal_failure, phase_table
-from analysis.figures_examples import CLOSEST, TYPICAL, choose_examples, example_curves, example_figure
+from analysis.figures_examples import CLOSEST, TYPICAL, apart, choose_examples, example_curves, example_figure
 from analysis.figures_phase import phase_diagrams
 from analysis.figures_response import response_figure
 from analysis.figures_samples import mode_centres, snapshots, tiles
-from analysis.figures_style import OUTCOMES, png_bytes, rate_text, shown, svg_bytes
+from analysis.figures_style import OUTCOMES, png_bytes, svg_bytes
 from analysis.report_figures import draw_all, example_scale
+from analysis.wording import number_text, rate_text, shown
 from study.outcomes import OUTCOMES as JUDGED
 from tests.analysis.synthetic import make_frames
 
@@ -169,6 +171,17 @@ class TestShares:
         assert (row["low_95"], row["high_95"]) in spans
         assert [row["difference"]] in [list(line.get_xdata()) for line in axes.lines]
 
+    @pytest.mark.parametrize("kind", ["materially more successful", "detectable but immaterial"])
+    def test_the_longest_verdict_fits_on_the_page(self, kind):
+        name = "W" * 40
+        row = {"loss_a": name, "loss_b": "hinge", "difference": 0.5, "low": 0.1, "high": 0.7, "low_95": 0.2}
+        table = pd.DataFrame([row | {"high_95": 0.6, "verdict_kind": kind, "winner": name}])
+        figure = forest(table, delta=0.1)
+        figure.canvas.draw()
+        told = [text for axes in figure.axes for text in axes.texts if kind in text.get_text()]
+        assert len(told) == 1
+        assert told[0].get_window_extent().x1 < figure.bbox.width
+
     def test_response_draws_every_judged_cell(self, cells):
         figure = response_figure(cells)
         for axes in figure.axes:
@@ -254,8 +267,16 @@ class TestExamples:
         curves = example_curves(chosen, pd.DataFrame(columns=["configuration_key", "replicate"]), scale)
         figure = example_figure(chosen, curves, shots, scale=scale, centres=None)
         (large,) = [axes for axes in figure.axes if axes.images]
-        assert large.images[0].get_array().shape == (71, 71)
+        assert large.images[0].get_array().shape == (62, 62)  # 7 x 7 images of 8 x 8 with a line between
+        assert large.images[0].cmap(large.images[0].norm(-1.0))[:3] == (1.0, 1.0, 1.0)  # -1 is paper
+        assert large.images[0].cmap(large.images[0].norm(1.0))[:3] == (0.0, 0.0, 0.0)  # 1 is ink
         assert "no measurements" in texts(figure)
+
+    def test_names_of_curves_that_end_together_stay_apart(self):
+        moved = apart([0.0, 0.02, 0.9, 1.7, 1.75])
+        assert moved[:3] == pytest.approx([0.0, 0.125, 0.9])
+        assert moved[3:] == pytest.approx([1.625, 1.75])  # pushed up by none, down by the upper edge
+        assert all(high - low >= 0.125 - 1e-12 for low, high in itertools.pairwise(moved))
 
 
 class TestStyle:
@@ -268,7 +289,7 @@ class TestStyle:
         [
             (1e-4, "1e-4"),
             (4.64e-4, "4.6e-4"),
-            (0.01, "0.01"),
+            (0.01, "1e-2"),
             (0.1, "0.1"),
             (2.5e-5, "2.5e-5"),
             (0.0, "0"),
@@ -277,6 +298,13 @@ class TestStyle:
     )
     def test_rates_read_as_people_write_them(self, value, text):
         assert rate_text(value) == text
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [(0.05, "0.05"), (0.01, "0.01"), (64, "64"), (0.999, "0.999"), (1e-5, "1e-5"), (True, "True")],
+    )
+    def test_other_numbers_read_as_numbers(self, value, text):
+        assert number_text(value) == text
 
     def test_shown_text_is_tame_and_short(self):
         assert shown("a\u202eb\x00c\ud800") == "a\\u202eb\\u0000c\\ud800"
@@ -293,6 +321,17 @@ class TestStyle:
         runs = frames.runs.assign(loss="$\\frac{<b>&")
         svg = svg_bytes(phase_diagrams(phase_table(runs, ["$\\frac{<b>&"]))[0]).decode("utf-8")
         assert "$\\frac{&lt;b&gt;&amp;" in svg
+
+
+def test_losses_come_best_first_in_every_figure():
+    chance = {"minimax": 0.1, "hinge": 0.9, "wgan_gp": 0.5}
+    frames = make_frames(losses=tuple(chance), replicates=10, success=lambda loss, k, rate: chance[loss])
+    tables = {"losses": losses_table(frames), "contrasts": contrasts_table(frames)}
+    drawn = {figure.name: figure for figure in draw_all(frames, tables)}
+    for name in ("outcome_bars", "phase_diagrams", "learning_rate_response"):
+        assert list(dict.fromkeys(drawn[name].tables[name]["loss"])) == ["hinge", "wgan_gp", "minimax"]
+    titles = [axes.get_title(loc="left") for axes in drawn["phase_diagrams"].figure.axes]
+    assert [title for title in titles if title in chance] == ["hinge", "wgan_gp", "minimax"]
 
 
 def test_every_figure_comes_with_the_table_it_draws(frames):
