@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, write_atomic, write_json
 from study.interruption import Interrupted, Interruption
-from study.progress import Ledger, Progress, work_of
+from study.progress import TRAINING, Ledger, Progress, work_of
 from study.ray_doorway import any_node_alive, ray_session
-from study.tally import cohort_outcomes
+from study.share import require_room, share_of
+from study.tally import Tally
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +37,7 @@ class Attempt:
         self._folder, self._spec, self._plan, self._record = folder, spec, plan, record
         self._progress = Progress(spec.study, Ledger(work=work_of(plan)), console=console)
         self._interruption = Interruption(folder, announce=self._progress.note)
-        self._references: Mapping[str, Any] = {}
+        self._tally = Tally(folder=folder, plan=plan)
         self._published_at = float("-inf")
 
     @property
@@ -72,10 +73,9 @@ class Attempt:
 
     def _prepare(self) -> None:
         self._progress.enter("measuring the references")
-        from study.reference import prepare_references, read_references
+        from study.reference import prepare_references
 
         prepare_references(self._folder, self._plan)
-        self._references = read_references(self._folder)
         for entry in self._plan.cohorts:
             self._look_at(entry.cohort)
 
@@ -87,16 +87,14 @@ class Attempt:
         for line in found.damaged:
             self._progress.note(f"{cohort}: damaged checkpoint passed over ({line})")
         if found.checkpoint is not None and found.checkpoint.complete:
-            self._progress.ledger.finished(cohort, self._outcomes(cohort))
+            self._progress.ledger.finished(cohort, self._tally.judge(cohort, found.checkpoint, failed=False))
 
     def _track_and_train(self) -> None:
         from study.tracking import BackgroundTracker
 
-        self._progress.enter("opening MLflow")
         tracker = make_tracker(self._folder, self._spec, self._plan, self._record["tracking_uri"])
-        tracker.open(launch=self._record["launch"])
-        tracker.reconcile()  # what a killed driver left RUNNING
         background = BackgroundTracker(tracker)
+        background.open(launch=self._record["launch"])  # takes seconds, and so does Ray: both at once
         self._interruption.last_words = lambda: background.close("KILLED", timeout_s=1.0)
         status = "KILLED"
         try:
@@ -114,26 +112,26 @@ class Attempt:
     def _train(self, tracker: BackgroundTracker) -> None:
         cohorts = [entry.cohort for entry in self._plan.cohorts if entry.cohort not in self._progress.ledger.ended]
         if not cohorts:
+            self._progress.enter("opening MLflow")
+            tracker.opened()
             self._progress.note("nothing is left to train")
             return
-        self._progress.enter("starting Ray")
-        with ray_session(self._record["address"], log=self._folder.tune / "ray.log") as cluster:
+        self._progress.enter("starting Ray and opening MLflow")
+        cpus = self._spec.resources.cpus_per_trial
+        with ray_session(self._record["address"], log=self._folder.tune / "ray.log", cpus_per_trial=cpus) as cluster:
             self._interruption.install()  # ray.init took SIGTERM
-            self._progress.enter("training")
+            tracker.opened()
+            self._progress.enter(TRAINING)
             self._fit(tracker, cohorts, cluster)
 
     def _fit(self, tracker: BackgroundTracker, cohorts: list[str], cluster: Mapping[str, float]) -> None:
         from study.listener import Listener
-        from study.search import build_tuner, share_of
+        from study.search import build_tuner
         from study.trainable import trainable
 
-        resources = self._spec.resources
-        share = share_of(
-            cluster,
-            cpus=resources.cpus_per_trial,
-            gpus=resources.gpus_per_trial,
-            concurrent=resources.max_concurrent_trials,
-        )
+        share = share_of(cluster, self._spec.resources)
+        if self._record["address"] is None:  # a cluster may grow
+            require_room(share, cluster, device=self._spec.resources.device)
         listener = Listener(
             progress=self._progress,
             tracker=tracker,
@@ -177,9 +175,7 @@ class Attempt:
         }
 
     def _outcomes(self, cohort: str) -> Counter[str]:
-        return cohort_outcomes(
-            self._folder, self._plan, cohort, criteria=self._spec.criteria, references=self._references
-        )
+        return self._tally.state(cohort).outcomes
 
     def _record_death(self, cohort: str, problem: str) -> None:
         write_json(
@@ -223,9 +219,11 @@ def checkpoint_every_s() -> float:
 
 def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri: str) -> Tracker:
     """The MLflow writer of a study whose references were made."""
+    from study.mlflow_client import set_client_defaults
     from study.reference import read_references
     from study.tracking import Tracker
 
+    set_client_defaults()  # here, not in the thread that opens it: Ray's libraries read the environment meanwhile
     return Tracker(
         folder.root,
         plan=plan,

@@ -20,6 +20,9 @@ class Writer(Protocol):
     def tracking_uri(self) -> str:
         """Where it writes, with whatever credentials it holds."""
 
+    def open(self, *, launch: str) -> object:
+        """The launch's parent run is RUNNING and no run of a dead owner is."""
+
     def start(self, cohort: str) -> None:
         """The cohort's runs exist."""
 
@@ -42,9 +45,12 @@ class _Job:
     cohort: str = ""
     failed: bool = False
     status: str = ""
+    launch: str = ""
 
     def run(self, writer: Writer) -> None:
         match self.kind:
+            case "open":
+                writer.open(launch=self.launch)
             case "start":
                 writer.start(self.cohort)
             case "send":
@@ -58,7 +64,7 @@ class _Job:
 
 
 class BackgroundTracker:
-    """Runs a Tracker's work in a thread of its own. No call waits for MLflow and none raises what it raises.
+    """Runs a Tracker's work in a thread of its own. Only ``opened`` waits for MLflow and raises what it raises.
 
     Work that failed is kept and tried again after 1, 2, 4 ... 30 s, behind the other cohorts' work, so that one
     cohort's trouble does not hold up the rest. ``trouble`` is the last error while there is one. What is still
@@ -68,10 +74,11 @@ class BackgroundTracker:
     def __init__(self, tracker: Writer) -> None:
         self._writer = tracker
         self._queue: list[_Job] = []
-        self._busy = False
+        self._current: _Job | None = None
         self._hurry = False
         self._ended = False
         self._trouble: str | None = None
+        self._refused: Exception | None = None
         self._changed = threading.Condition()
         threading.Thread(target=self._work, name="mlflow", daemon=True).start()
 
@@ -79,6 +86,17 @@ class BackgroundTracker:
     def trouble(self) -> str | None:
         """What went wrong last, in one line; None while all goes well."""
         return self._trouble
+
+    def open(self, *, launch: str) -> None:
+        """Begins to open the launch: goes first, and is not tried again."""
+        self._put(_Job(kind="open", launch=launch))
+
+    def opened(self) -> None:
+        """Waits until the launch is open; raises what kept MLflow from opening it."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._opening())
+        if self._refused is not None:
+            raise self._refused
 
     def start(self, cohort: str) -> None:
         """A cohort began."""
@@ -108,6 +126,8 @@ class BackgroundTracker:
 
         Never takes much longer than ``timeout_s``. What did not land by then is left to a later sync.
         """
+        if self._refused is not None:
+            return False
         deadline = time.monotonic() + timeout_s
         drained = self.drain(timeout_s * _CLOSING_SHARE)
         undelivered = None if drained else self._trouble or "MLflow: some results were not sent in time"
@@ -129,7 +149,10 @@ class BackgroundTracker:
                 self._changed.notify_all()
 
     def _idle(self) -> bool:
-        return not self._queue and not self._busy
+        return not self._queue and self._current is None
+
+    def _opening(self) -> bool:
+        return any(job is not None and job.kind == "open" for job in (self._current, *self._queue))
 
     def _work(self) -> None:
         delay_s = FIRST_DELAY_S
@@ -137,6 +160,9 @@ class BackgroundTracker:
             try:
                 job.run(self._writer)
             except Exception as problem:  # whatever it is, training goes on and the work is kept
+                if job.kind == "open":
+                    self._refuse(problem)
+                    return
                 self._give_back(job, f"MLflow: {first_line(problem, self._writer.tracking_uri)}")
                 self._pause(delay_s)
                 delay_s = min(2 * delay_s, LAST_DELAY_S)
@@ -149,12 +175,12 @@ class BackgroundTracker:
             self._changed.wait_for(lambda: self._queue or self._ended)
             if self._ended:
                 return None
-            self._busy = True
-            return self._queue.pop(0)
+            self._current = self._queue.pop(0)
+            return self._current
 
     def _done(self) -> None:
         with self._changed:
-            self._busy = False
+            self._current = None
             if not self._queue:
                 self._trouble = None
             self._changed.notify_all()
@@ -162,12 +188,19 @@ class BackgroundTracker:
     def _give_back(self, job: _Job, trouble: str) -> None:
         """Behind the other cohorts' work, and before what waits for the same cohort: its order matters."""
         with self._changed:
-            self._busy = False
+            self._current = None
             self._trouble = trouble
             others = [entry for entry in self._queue if entry.cohort != job.cohort]
             same = [entry for entry in self._queue if entry.cohort == job.cohort and entry != job]
             closing = any(entry.kind == "close" for entry in others)
             self._queue = others if closing else [*others, job, *same]
+            self._changed.notify_all()
+
+    def _refuse(self, problem: Exception) -> None:
+        """Without an open launch there is nothing to write to: the thread ends."""
+        with self._changed:
+            self._refused, self._ended = problem, True
+            self._current, self._queue = None, []
             self._changed.notify_all()
 
     def _pause(self, delay_s: float) -> None:

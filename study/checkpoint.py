@@ -114,10 +114,7 @@ def write_checkpoint(
             "attempt": attempt,
             "versions": _versions(),
         }
-        for name, data in files.items():
-            _write_durably(temporary / name, data)
-        _write_durably(temporary / MANIFEST, manifest_bytes(facts, files))  # last: it vouches for the others
-        _fsync_folder(temporary)
+        _write_files(temporary, files, facts)
         target = _move_in(temporary, folder / f"checkpoint-{generator_step:08d}")
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -216,6 +213,13 @@ def _create(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         _fsync_folder(folder.parent)
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, object]) -> None:
+    for name, data in files.items():
+        _write_durably(folder / name, data)
+    _write_durably(folder / MANIFEST, manifest_bytes(facts, files))  # last: it vouches for the others
+    _fsync_folder(folder)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

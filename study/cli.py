@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from study import cli_study, cli_tools
-from study.cli_options import HOME, JSON, TRACKING_URI, err, existing, not_yet, out, print_json
+from study.cli_options import HOME, JSON, TRACKING_URI, err, existing, out, print_json
 from study.errors import BadInput, WorkFailed
-from study.folder import StudyFolder, find_study, home_folder, lock_holder, study_names
+from study.folder import StudyFolder, find_study, home_folder, study_names
 
 if TYPE_CHECKING:
     from analysis.frames import StudyFrames
@@ -51,7 +51,12 @@ def report(
         Path | None, typer.Option("--out", metavar="DIR", help="Default: report/ in the study.", show_default=False)
     ] = None,
     criteria: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Judge by other outcome thresholds.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Judge by other outcome thresholds: a file of `key: value`, or a study file with a criteria section.",
+            show_default=False,
+        ),
     ] = None,
     home: HOME = None,
     tracking_uri: TRACKING_URI = None,
@@ -60,18 +65,24 @@ def report(
     """The loss-stability report; exit code 3 when its evidence is blocked by a warning."""
     if (study is None) == (runs is None):
         raise BadInput("report needs either a STUDY or --runs FILE")
+    if runs is not None and criteria is not None:
+        raise BadInput("--criteria needs the measurements of a STUDY; a table of runs holds only outcomes")
     if runs is not None:
-        existing(runs)
-        not_yet("report --runs", "give the name of a study")
-    if criteria is not None:
-        existing(criteria)
-        not_yet("report --criteria", "the criteria of the study file are used")
-    frames = _frames(str(study), home=home, tracking_uri=tracking_uri)
+        frames, default = _table(existing(runs)), runs.with_name(f"{runs.stem}-report")
+    else:
+        frames = _frames(str(study), home=home, tracking_uri=tracking_uri, criteria=criteria)
+        default = StudyFolder(home_folder(home), frames.study).report
+    from analysis.files import OutputError
     from analysis.report import build_report
 
-    made = build_report(frames, out=out_folder or StudyFolder(home_folder(home), frames.study).report)
+    try:
+        made = build_report(frames, out=out_folder or default)
+    except OutputError as problem:
+        raise BadInput(f"--{problem}") from problem  # it begins with the name of the argument, out
     if as_json:
-        print_json({"study": study, "folder": str(made.folder), "headline": made.headline, "blocked": made.blocked})
+        print_json(
+            {"study": frames.study, "folder": str(made.folder), "headline": made.headline, "blocked": made.blocked}
+        )
     else:
         out().print(made.headline, soft_wrap=True, markup=False)
         out().print(f"report: {Path(made.folder) / 'report.html'}", soft_wrap=True, markup=False)
@@ -81,23 +92,33 @@ def report(
 cli_tools.register_rest(app)
 
 
-def _frames(study: str, *, home: Path | None, tracking_uri: str | None) -> StudyFrames:
+def _frames(study: str, *, home: Path | None, tracking_uri: str | None, criteria: Path | None) -> StudyFrames:
     """What is recorded of a study, here or on a tracking server; a dead owner's runs are reconciled first."""
+    from study.spec import criteria_from_file
+
+    judged_by = criteria_from_file(existing(criteria)) if criteria is not None else None
     from analysis.load import load_study
 
     base = home_folder(home)
     if study in study_names(base):
-        folder = StudyFolder(base, study)
-        holder = lock_holder(folder)
-        if holder is not None and not holder.alive:
-            cli_study.reconcile(folder)
+        cli_study.reconcile_if_died(StudyFolder(base, study), tracking_uri=tracking_uri)
     elif tracking_uri is None:
         find_study(study, home=base)  # says which study is near
     try:
-        return load_study(study, home=base, tracking_uri=tracking_uri)
+        return load_study(study, home=base, tracking_uri=tracking_uri, criteria=judged_by)
     except LookupError as problem:
         if isinstance(problem, KeyError | IndexError):  # a bug, not an unknown study
             raise
+        raise BadInput(str(problem)) from problem
+
+
+def _table(path: Path) -> StudyFrames:
+    """A table of runs made elsewhere."""
+    from analysis.table import TableError, load_runs
+
+    try:
+        return load_runs(path)
+    except TableError as problem:
         raise BadInput(str(problem)) from problem
 
 

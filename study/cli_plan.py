@@ -37,7 +37,9 @@ def print_plan(spec: StudySpec, plan: Plan, console: Console, *, workers: int) -
     console.print(Text(plan.study, style="bold"))
     if spec.question:
         console.print(Text(spec.question, style="bright_black"), soft_wrap=True)
+    console.print()
     console.print(_cells(plan))
+    console.print()
     sizes = [len(entry.members) for entry in plan.cohorts]
     widest = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
     facts = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -25,12 +26,10 @@ from study.cli_options import (
     out,
     print_json,
 )
-from study.errors import WorkFailed
+from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, find_study, home_folder, lock_holder, locked
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from study.launch import StudyResult
     from study.spec import StudySpec
 
@@ -49,7 +48,9 @@ def list_studies(home: HOME = None, tracking_uri: TRACKING_URI = None, as_json: 
     from study.status import all_statuses, print_list
 
     base = home_folder(home)
-    statuses = all_statuses(base)
+    statuses, unreadable = all_statuses(base)
+    for problem in unreadable:
+        err().print(problem, soft_wrap=True, markup=False, style="red")
     recorded = _recorded(tracking_uri) if tracking_uri else []
     elsewhere = sorted(set(recorded) - {status.study for status in statuses})
     if as_json:
@@ -70,18 +71,18 @@ def plan(
 
     Takes the options of `run`, so that one command line can be turned into the other.
     """
-    from study.cli_plan import print_plan
-    from study.plan import make_plan
-    from study.ray_doorway import local_cpus
+    from study.cli_plan import plan_json, print_plan
+    from study.plan import plan_for
+    from study.ray_doorway import local_resources
+    from study.share import share_of
 
     checked = _read_spec(spec, overrides)
-    made = make_plan(checked, workers=local_cpus())
+    machine = local_resources()
+    made, workers = plan_for(checked, machine), share_of(machine, checked.resources).concurrent
     if as_json:
-        from study.cli_plan import plan_json
-
-        print_json(plan_json(made, workers=local_cpus()))
+        print_json(plan_json(made, workers=workers))
     else:
-        print_plan(checked, made, out(), workers=local_cpus())
+        print_plan(checked, made, out(), workers=workers)
 
 
 def run(
@@ -131,8 +132,7 @@ def status(
         return
     folder = find_study(study, home=home)
     now = study_status(folder)
-    if now.state == "died":
-        reconcile(folder)
+    reconcile_if_died(folder, tracking_uri=tracking_uri)
     if as_json:
         print_json(now.to_json())
     else:
@@ -150,7 +150,9 @@ def stop(study: STUDY, home: HOME = None, address: ADDRESS = None, tracking_uri:
     folder.ask_to_stop("stop")
     err().print(f"asked {holder.text} to stop {study}; waiting for its checkpoints", soft_wrap=True)
     deadline = time.monotonic() + _STOP_PATIENCE_S
-    while (now := lock_holder(folder)) is not None and now.alive:
+    while (now := lock_holder(folder)) is not None and now.alive and now.pid == holder.pid:
+        if folder.stop_reason() is None:
+            folder.ask_to_stop("stop")  # a run that was just starting cleared ours away with those of earlier ones
         if time.monotonic() > deadline:
             raise WorkFailed(f"{study} is still held by {now.text} after {_STOP_PATIENCE_S:g} s")
         time.sleep(0.2)
@@ -191,8 +193,10 @@ def _conclude(result: StudyResult) -> None:
     name = result.study
     if result.exit_code == 130:
         console.print(f"interrupted; everything is kept: `ganstudy resume {name}{home}` goes on", soft_wrap=True)
-    elif result.exit_code == 1:
+    elif result.counts.get("failed"):
         console.print(f"some replicates failed: `ganstudy status {name}{home}` says why", soft_wrap=True)
+    elif result.exit_code == 1:
+        console.print(f"some replicates did not end: `ganstudy resume {name}{home}` goes on", soft_wrap=True)
     else:
         console.print(f"next:    `ganstudy report {name}{home}`", soft_wrap=True)
     raise typer.Exit(result.exit_code)
@@ -204,21 +208,28 @@ def _refuse_jobs(address: str | None, command: str) -> None:
         not_yet(f"{command} --address {address}", "it needs submitted studies")
 
 
-def reconcile(folder: StudyFolder) -> None:
-    """Gives the runs of a killed launch their true status; whoever resumes first does it instead."""
+def reconcile_if_died(folder: StudyFolder, *, tracking_uri: str | None = None) -> None:
+    """Gives the runs of a launch whose driver was killed their true status; whoever resumes first does it instead."""
+    holder = lock_holder(folder)
+    if holder is None or holder.alive:
+        return
     from study.launch import reconcile_study
 
     try:
         with locked(folder):
-            reconcile_study(folder)
+            reconcile_study(folder, tracking_uri=tracking_uri)
     except WorkFailed as problem:
         err().print(f"MLflow is not reconciled: {problem}", soft_wrap=True, markup=False)
 
 
 def _recorded(tracking_uri: str) -> list[str]:
-    from study.recorded import recorded_studies
+    """The studies a tracking server or database holds; a missing file is bad input, since opening would create it."""
+    file = tracking_uri.removeprefix("sqlite:///").partition("?")[0]
+    if tracking_uri.startswith("sqlite:///") and not Path(file).is_file():
+        raise BadInput(f"{file} does not exist")
+    from study.mlflow_client import MlflowStore
 
-    return recorded_studies(tracking_uri)
+    return MlflowStore(tracking_uri).studies()
 
 
 def _command() -> str:

@@ -71,7 +71,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5000,
 ) -> None:
     """The MLflow UI on the store of this home's studies; Ctrl-C ends it."""
-    from study.tracking import sqlite_uri
+    from study.mlflow_client import sqlite_uri
 
     base = home_folder(home)
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(base)
@@ -91,7 +91,7 @@ def submit(
     tracking_uri: TRACKING_URI = None,
     overrides: SET = None,
 ) -> None:
-    """Run a study as a Ray job on a cluster; the laptop may close."""
+    """Run a study as a Ray job on a cluster; the laptop may close (not yet available)."""
     existing(spec)
     not_yet("submit", "on a machine of the cluster, `ganstudy run SPEC --address auto` runs the study")
 
@@ -103,7 +103,7 @@ def replay(
     home: HOME = None,
     tracking_uri: TRACKING_URI = None,
 ) -> None:
-    """Train one replicate again, alone, and show its samples over time."""
+    """Train one replicate again, alone, and show its samples over time (not yet available)."""
     find_study(study, home=home)
     not_yet("replay", "samples at five moments of every replicate are in samples.parquet of its MLflow run")
 

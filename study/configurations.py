@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from study.factors import Scalar
 from study.problems import SpecError
 from study.sections import Budget
 from study.spec import StudySpec
-from study.user_code import code_hash, is_import_path
+from study.user_code import code_hash, is_import_path, source_hashes
 from trainers.catalogue import MEMBER_NUMBERS
 from trainers.program import Member, Program
 
@@ -95,7 +96,8 @@ def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
 
     Raises SpecError when two labels mean the same configuration, or a random search finds too few different ones.
     """
-    code = code_hash(str(spec.networks["name"])) if is_import_path(spec.networks["name"]) else ""
+    sources = user_sources(spec, folder=spec.code_folder)
+    code = code_hash(sources) if sources else ""
     made: dict[str, Configuration] = {}
     problems = []
     for entry in spec.design.entries:
@@ -110,6 +112,12 @@ def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
         more = [f"... and {len(problems) - 10} more pairs"] if len(problems) > 10 else []
         raise SpecError(problems[:10] + more)
     return tuple(made.values())
+
+
+def user_sources(spec: StudySpec, *, folder: Path | None) -> dict[str, str]:
+    """File -> hash of the user's own networks, looked for in ``folder`` too; empty for registered networks."""
+    name = spec.networks["name"]
+    return source_hashes(str(name), folder=folder) if is_import_path(name) else {}
 
 
 def _assignments(spec: StudySpec, entry: LossEntry) -> Iterator[dict[str, Scalar]]:

@@ -90,6 +90,10 @@ class StudyFolder:
         """Says why a cohort failed; gone when it is tried again."""
         return self.cohort(cohort) / "failure.json"
 
+    def tally_file(self, cohort: str) -> Path:
+        """How a complete cohort's replicates ended, for ``status``: made again when it is missing or out of date."""
+        return self.cohort(cohort) / "tally.json"
+
     def ask_to_stop(self, reason: str) -> None:
         """Writes the stop file: trials checkpoint and return, pending ones end at once."""
         write_atomic(self.stop_file, reason + "\n")

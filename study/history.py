@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,8 @@ from pyarrow import compute
 from trainers.measurement import COUNTERS, MEASUREMENTS
 
 if TYPE_CHECKING:
-    from study.outcomes import Series
+    from study.outcomes import Criteria, Outcome, Series
+    from study.plan import Configuration
     from trainers.measuring import Evaluation
 
 Member = tuple[str, int, int]
@@ -167,6 +168,30 @@ def series_of(table: pa.Table, key: str, replicate: int, *, planned_evaluations:
         planned_evaluations=planned_evaluations,
         censored=censored,
     )
+
+
+def judge_members(
+    history: pa.Table,
+    members: Iterable[tuple[str, int]],
+    configurations: Mapping[str, Configuration],
+    *,
+    criteria: Criteria,
+    references: Mapping[str, Mapping[str, Any]],
+    censored: bool = False,
+) -> dict[tuple[str, int], Outcome]:
+    """How each (configuration_key, replicate) ended, from a cohort's rows; one without all its rows has failed.
+
+    ``references``: target id -> reference numbers. ``censored``: the scheduler stopped the cohort before its horizon.
+    """
+    from study.outcomes import judge
+
+    judged = {}
+    for key, replicate in members:
+        configuration = configurations[key]
+        evaluations = int(configuration.budget["evaluations"])
+        series = series_of(history, key, replicate, planned_evaluations=evaluations, censored=censored)
+        judged[key, replicate] = judge(series, criteria, references[configuration.target_id])
+    return judged
 
 
 def _identities(table: pa.Table) -> set[Member]:

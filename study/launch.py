@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.attempt import Attempt
+from study.configurations import configurations, user_sources
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, find_study, home_folder, locked, now, read_json
-from study.plan import Plan, make_plan
-from study.ray_doorway import local_cpus, prepare_environment
+from study.plan import Plan, plan_for
+from study.ray_doorway import local_resources, prepare_environment, ray_session
 from study.spec import StudySpec
 from study.tally import read_plan
+from study.user_code import code_hash
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,17 +56,23 @@ def run(
 ) -> StudyResult:
     """Runs a study to its end under ``home``, or goes on where an earlier launch of the same spec stopped.
 
-    ``address=None`` starts Ray on this machine. ``tracking_uri=None`` is what the study began with, else
+    ``address=None`` (or local) starts Ray on this machine. ``tracking_uri=None`` is what the study began with, else
     $MLFLOW_TRACKING_URI, else a database under the home. Raises SpecError or BadInput for a spec that is invalid or
     differs from the one that was begun, WorkFailed when the study is locked or Ray or MLflow cannot be reached.
     """
     checked = _as_spec(spec)
     folder = StudyFolder(home_folder(home), checked.study)
-    _refuse_changed(folder, checked)
-    plan = make_plan(checked, workers=local_cpus())
+    address = None if address == "local" else address
+    if folder.plan_file.exists():
+        _refuse_changed(folder, checked)
+    else:
+        configurations(checked)  # what is wrong with it is told before anything is created or started
     with locked(folder):
-        _refuse_changed(folder, checked)  # another launch may have begun it just before us
-        plan = _frozen_plan(folder) or plan
+        plan = _frozen_plan(folder)
+        if plan is None:
+            plan = plan_for(checked, _resources(folder, address))
+        else:
+            _refuse_changed(folder, checked)  # another launch may have begun it just before us
         record = _record(folder, checked, address=address, tracking_uri=tracking_uri, command=command)
         return _attempt(folder, checked, plan, record, console)
 
@@ -90,21 +98,34 @@ def resume(
 
 def sync_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> str:
     """Sends MLflow whatever it missed of a study whose lock is held, and returns the store's URI."""
-    from study.status import study_status
-
     tracker, uri = _recorded_tracker(folder, tracking_uri=tracking_uri)
-    tracker.open(launch=str(_remembered(folder).get("launch", "")))
-    tracker.sync()
-    state = study_status(folder, outcomes=False)
-    ended = state.done + state.failed == state.planned
-    tracker.close("KILLED" if not ended else "FAILED" if state.failed else "FINISHED")
+    tracker.open(launch=_launch(folder))
+    with tracker.readable_failures():
+        tracker.sync()
+        tracker.close(_run_status(folder))
     return uri
 
 
-def reconcile_study(folder: StudyFolder) -> None:
-    """Gives the runs of a launch whose driver died their true status; the lock is held."""
-    tracker, _ = _recorded_tracker(folder, tracking_uri=None)
-    tracker.reconcile()
+def reconcile_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> None:
+    """Gives the runs of a launch whose driver died their true status; the lock is held.
+
+    A driver that died after the last replicate ended left nothing to resume: its results are sent, too.
+    """
+    if _run_status(folder) != "KILLED":
+        sync_study(folder, tracking_uri=tracking_uri)
+        return
+    tracker, _ = _recorded_tracker(folder, tracking_uri=tracking_uri)
+    tracker.reconcile(launch=_launch(folder))
+
+
+def _run_status(folder: StudyFolder) -> str:
+    """The true status of the study's run while nobody runs it."""
+    from study.status import study_status
+
+    state = study_status(folder, outcomes=False)
+    if state.done + state.failed < state.planned:
+        return "KILLED"
+    return "FAILED" if state.failed else "FINISHED"
 
 
 def _attempt(
@@ -114,14 +135,13 @@ def _attempt(
     attempt = Attempt(folder, spec, plan, record, console=console)
     attempt.run()
     counts: Counter[str] = attempt.counts
-    planned = sum(len(entry.members) for entry in plan.cohorts)
-    ended = sum(counts.values()) == planned
+    ended = sum(counts.values()) == plan.replicates
     return StudyResult(
         study=spec.study,
         home=folder.home,
         tracking_uri=record["tracking_uri"],
         counts=dict(counts),
-        planned=planned,
+        planned=plan.replicates,
         exit_code=130 if not ended and attempt.interrupted else 1 if not ended or counts["failed"] else 0,
     )
 
@@ -140,19 +160,57 @@ def _begun_spec(folder: StudyFolder) -> StudySpec:
 
 
 def _refuse_changed(folder: StudyFolder, spec: StudySpec) -> None:
-    if not folder.spec_file.exists():
-        return
-    begun = _begun_spec(folder)
-    if begun.spec_hash == spec.spec_hash:
-        return
-    lines = [f"study {spec.study!r} was begun under {folder.home} with another spec; changed since:"]
-    lines += [f"  {line}" for line in begun.difference(spec)]
-    lines += ["only question, resources and tracking may change; give the study another name, or another --home"]
-    raise BadInput("\n".join(lines))
+    """Raises BadInput when ``spec``, or the code of its networks, is not what the study was begun with."""
+    plan = read_plan(folder)
+    lines: list[str] = []
+    if plan.spec_hash != spec.spec_hash:
+        lines = _begun_spec(folder).difference(spec)
+    else:
+        sources = user_sources(spec, folder=_code_folder(folder, spec))
+        if (code_hash(sources) if sources else "") != plan.configurations[0].code:
+            lines = _changed_files(_remembered(folder).get("code", {}), sources) or ["code of the networks"]
+    if lines:
+        raise BadInput(
+            "\n".join(
+                [
+                    f"study {spec.study!r} was begun under {folder.home} with another spec; changed since:",
+                    *(f"  {line}" for line in lines),
+                    "only question, resources and tracking may change; give the study another name, or another --home",
+                ]
+            )
+        )
+
+
+def _changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What happened to the files of the user's own networks."""
+    names = sorted({*before, *now})
+    what = {name: "added" if name not in before else "removed" if name not in now else "changed" for name in names}
+    return [f"code of the networks: {name} {what[name]}" for name in names if before.get(name) != now.get(name)]
+
+
+def _code_folder(folder: StudyFolder, spec: StudySpec) -> Path:
+    """Where networks named by import path may lie: beside the study file that was run, not beside our copy of it."""
+    if spec.code_folder not in (None, folder.root):
+        assert spec.code_folder is not None
+        return spec.code_folder
+    return Path(_remembered(folder).get("import_path") or Path.cwd())
+
+
+def _resources(folder: StudyFolder, address: str | None) -> Mapping[str, float]:
+    """CPU and GPU of what the study will run on: a cluster is joined for a moment, Ray on this machine not started."""
+    if address is None:
+        return local_resources()
+    prepare_environment(folder.home)
+    with ray_session(address, log=folder.tune / "ray.log") as cluster:
+        return cluster
 
 
 def _frozen_plan(folder: StudyFolder) -> Plan | None:
     return read_plan(folder) if folder.plan_file.exists() else None
+
+
+def _launch(folder: StudyFolder) -> str:
+    return str(_remembered(folder)["launch"])
 
 
 def _remembered(folder: StudyFolder) -> dict[str, Any]:
@@ -164,7 +222,7 @@ def _record(
 ) -> dict[str, Any]:
     """The content of launch.json: one launch for the study's life, a new attempt each time."""
     before = _remembered(folder)
-    code_folder = spec.code_folder if spec.code_folder not in (None, folder.root) else before.get("import_path")
+    code_folder = _code_folder(folder, spec)
     return {
         "schema": 1,
         "study": spec.study,
@@ -173,7 +231,8 @@ def _record(
         "attempt": int(before.get("attempt", 0)) + 1,
         "tracking_uri": _tracking_uri(folder, tracking_uri),
         "address": address,
-        "import_path": str(code_folder or Path.cwd()),
+        "import_path": str(code_folder),
+        "code": user_sources(spec, folder=code_folder),
         "command": command,
         "begun": before.get("begun") or now(),
         "started": now(),
@@ -191,8 +250,7 @@ def _tracking_uri(folder: StudyFolder, asked: str | None) -> str:
 def _recorded_tracker(folder: StudyFolder, *, tracking_uri: str | None) -> tuple[Tracker, str]:
     from study.attempt import make_tracker
 
-    plan = _frozen_plan(folder)
-    assert plan is not None, "find_study saw the plan"
+    plan = read_plan(folder)  # it is there: the study was found by it
     record = {**_remembered(folder), "tracking_uri": _tracking_uri(folder, tracking_uri)}
     tracker = make_tracker(folder, _begun_spec(folder), plan, record["tracking_uri"])
     return tracker, record["tracking_uri"]

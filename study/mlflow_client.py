@@ -33,6 +33,12 @@ _OUR_DEFAULTS = {
 }
 
 
+def set_client_defaults() -> None:
+    """Sets what the client reads from the environment, where the user has not."""
+    for name, value in _OUR_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
 def sqlite_uri(home: Path) -> str:
     """Tracking URI of the database that a study home keeps when no server is named."""
     return f"sqlite:///{home.absolute()}/mlflow.db"
@@ -46,12 +52,15 @@ def readable_uri(tracking_uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""So that the UI opens a study on its training runs and charts, not on the pages for language models."""
+
+
 class MlflowStore:
     """One tracking server or database, seen through MlflowClient: no fluent API, no active run, no autologging."""
 
     def __init__(self, tracking_uri: str) -> None:
-        for name, value in _OUR_DEFAULTS.items():
-            os.environ.setdefault(name, value)
+        set_client_defaults()
         self.uri = tracking_uri
         with self.readable_failures():
             if tracking_uri.startswith("sqlite:///"):
@@ -85,7 +94,10 @@ class MlflowStore:
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 try:
-                    return str(self._client.create_experiment(name, artifact_location=artifact_location))
+                    created = self._client.create_experiment(
+                        name, artifact_location=artifact_location, tags=_EXPERIMENT_TAGS
+                    )
+                    return str(created)
                 except MlflowException as problem:
                     if problem.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
@@ -96,6 +108,15 @@ class MlflowStore:
                 f"MLflow experiment {name!r} is deleted at {readable_uri(self.uri)}; bring it back with `{restore}`"
             )
         return str(found.experiment_id)
+
+    def studies(self) -> list[str]:
+        """Names of the experiments that hold a study."""
+        with self.readable_failures():
+            return sorted(
+                entry.name
+                for entry in self._client.search_experiments()
+                if self._client.search_runs([entry.experiment_id], "tags.`ganstudy.kind` = 'study'", max_results=1)
+            )
 
     def find(self, experiment: str, tags: Mapping[str, str], *, status: str | None = None) -> list[Run]:
         """Active runs that carry all ``tags``, oldest first."""

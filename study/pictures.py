@@ -89,11 +89,12 @@ def _scatter(samples: Floats, *, real: Floats, size: int) -> Image.Image:
 
 
 def _as_images(samples: Floats, sample_shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """[n, h, w, 3] bytes from flat rows in [-1, 1]; what is not finite is black."""
+    """[n, h, w, 3] bytes from flat rows in [-1, 1]; one channel is dark ink on white; what is not finite is blank."""
     shape = sample_shape if len(sample_shape) == 3 else (1, *sample_shape)
     numbers = np.nan_to_num(samples, nan=-1.0).reshape(-1, *shape).clip(-1, 1)
     channels_last = np.moveaxis(np.rint((numbers + 1) * 127.5).astype(np.uint8), 1, -1)
-    return np.broadcast_to(channels_last, (*channels_last.shape[:-1], 3))
+    ink = 255 - channels_last if shape[0] == 1 else channels_last
+    return np.broadcast_to(ink, (*ink.shape[:-1], 3))
 
 
 def _tiles(images: NDArray[np.uint8], *, size: int) -> Image.Image:

@@ -11,14 +11,17 @@ from typing import Any
 
 from study.canonical import digest
 from study.configurations import Configuration, configurations, replicate_seed
-from study.cost import MEMBER_MULTIPLE, Estimate, cohort_seconds, makespan
+from study.cost import MEMBER_MULTIPLE, STARTUP_S, Estimate, cohort_seconds, makespan
+from study.share import share_of
 from study.spec import StudySpec
 
-__all__ = ["Cohort", "Configuration", "Estimate", "Plan", "make_plan", "replicate_seed"]
+__all__ = ["Cohort", "Configuration", "Estimate", "Plan", "make_plan", "plan_for", "replicate_seed"]
 
 SCHEMA = 1
 MIN_COHORT, MAX_COHORT = 16, 64
 """Sizes of ``cohort_size: auto``: below, a process spends its time launching kernels; above, on CPU, nothing is won."""
+MAX_GPU_COHORT = 512
+"""On a GPU launching kernels is the cost for far longer, so that eight times the replicates take hardly more time."""
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 
@@ -49,6 +52,11 @@ class Plan:
         """Configurations by key."""
         return {entry.configuration_key: entry for entry in self.configurations}
 
+    @cached_property
+    def by_cohort(self) -> Mapping[str, Cohort]:
+        """Cohorts by id."""
+        return {entry.cohort: entry for entry in self.cohorts}
+
     def configuration(self, configuration_key: str) -> Configuration:
         """The configuration with this key; KeyError when the plan has none."""
         return self.by_key[configuration_key]
@@ -64,7 +72,8 @@ class Plan:
         return Estimate(
             generator_steps=sum(program.horizon for program, _ in programs),
             replicate_steps=sum(program.horizon * members for program, members in programs),
-            wall_s=makespan((cohort_seconds(program, members) for program, members in programs), workers=workers),
+            wall_s=STARTUP_S
+            + makespan((cohort_seconds(program, members) for program, members in programs), workers=workers),
             workers=workers,
         )
 
@@ -119,6 +128,15 @@ def _only(entry: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"plan.json: unknown keys of a configuration: {', '.join(sorted(unknown))}")
     return {name: value for name, value in entry.items() if name in names}
+
+
+def plan_for(spec: StudySpec, cluster: Mapping[str, float]) -> Plan:
+    """The plan of a study on a machine or cluster with these resources (Ray's totals by name: CPU, GPU).
+
+    As many workers as trials run there at once, and larger cohorts where they train on GPUs. Raises SpecError.
+    """
+    share = share_of(cluster, spec.resources)
+    return make_plan(spec, workers=share.concurrent, max_members=MAX_GPU_COHORT if share.gpus else MAX_COHORT)
 
 
 def make_plan(spec: StudySpec, *, workers: int, max_members: int = MAX_COHORT) -> Plan:

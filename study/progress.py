@@ -19,6 +19,8 @@ from trainers.catalogue import gradient_evaluations_per_step
 if TYPE_CHECKING:
     from study.plan import Plan
 
+TRAINING = "training"
+"""The one phase with a pace."""
 LINE_EVERY_S = 10.0
 _WINDOW_S = 90.0
 _SHOWN_COHORTS = 8
@@ -51,10 +53,9 @@ class CohortWork:
 
 def work_of(plan: Plan) -> dict[str, CohortWork]:
     """The work of each cohort of a plan, in plan order."""
-    configurations = {entry.configuration_key: entry for entry in plan.configurations}
     works = {}
     for entry in plan.cohorts:
-        shared = configurations[entry.members[0][0]]
+        shared = plan.configuration(entry.members[0][0])
         works[entry.cohort] = CohortWork(
             cohort=entry.cohort,
             members=len(entry.members),
@@ -225,7 +226,7 @@ class Progress:
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(self._study, style="bold"),
-            ProgressBar(total=1.0, completed=ledger.fraction, width=30),
+            progress_bar(ledger.fraction, width=30),
             Text(f"{100 * ledger.fraction:.0f} %"),
             Text(f"{ledger.done}/{ledger.planned} replicates"),
             Text(self._pace(), style="bright_black"),
@@ -241,7 +242,7 @@ class Progress:
 
     def _pace(self) -> str:
         left, rate = self.ledger.time_left_s(), self.ledger.steps_per_s()
-        if left is None or rate is None:
+        if self.phase != TRAINING or left is None or rate is None:
             return self.phase
         return f"{duration(left)} left, {rate:,.0f} replicate-steps/s"
 
@@ -254,7 +255,7 @@ class Progress:
             lost = f"{work.members - alive} of {work.members} dead" if 0 <= alive < work.members else ""
             bars.add_row(
                 Text(f"  {cohort}"),
-                ProgressBar(total=work.horizon, completed=step, width=22),
+                progress_bar(step / work.horizon, width=22),
                 Text(f"step {step:,} of {work.horizon:,}", style="bright_black"),
                 Text(lost, style="red"),
             )
@@ -274,6 +275,11 @@ def outcome_text(outcomes: Mapping[str, int]) -> Text:
     return Text("   ").join(
         Text.assemble((f"{count} ", "bold"), (name, OUTCOME_COLOURS[name])) for name, count in ordered(outcomes)
     )
+
+
+def progress_bar(fraction: float, *, width: int) -> ProgressBar:
+    """A bar in plain colours: rich's own become the grey of an empty bar on terminals of 16 colours."""
+    return ProgressBar(total=1.0, completed=fraction, width=width, complete_style="cyan", finished_style="green")
 
 
 def duration(seconds: float) -> str:

@@ -12,8 +12,8 @@ import pyarrow as pa
 from pyarrow import compute, parquet
 
 from study.checkpoint import Checkpoint
-from study.history import HISTORY_SCHEMA, REPLICATES_SCHEMA, SAMPLES_SCHEMA, series_of
-from study.outcomes import Criteria, Outcome, judge
+from study.history import HISTORY_SCHEMA, REPLICATES_SCHEMA, SAMPLES_SCHEMA, judge_members
+from study.outcomes import Criteria, Outcome
 from study.pictures import Panel, drawable, picture
 from study.yaml_file import dump_yaml
 from trainers.measurement import MEASUREMENTS
@@ -74,23 +74,24 @@ def ended_replicates(
     configuration: Configuration, parts: Sequence[Part], *, criteria: Criteria, reference: Mapping[str, Any]
 ) -> Ended:
     """Unites the parts of a configuration and judges each planned replicate; one without rows has failed."""
+    key = configuration.configuration_key
     histories, samples = [HISTORY_SCHEMA.empty_table()], [SAMPLES_SCHEMA.empty_table()]
     outcomes = {replicate: Outcome("failed", "", None, None) for replicate in range(configuration.replicates)}
     for part in parts:
         if part.checkpoint is None:
             continue
-        history = rows_of(part.checkpoint.history(), configuration.configuration_key)
+        history = rows_of(part.checkpoint.history(), key)
         histories.append(history)
-        samples.append(rows_of(part.checkpoint.samples(), configuration.configuration_key))
-        for replicate in compute.unique(history["replicate"]).to_pylist():
-            series = series_of(
-                history,
-                configuration.configuration_key,
-                replicate,
-                planned_evaluations=configuration.program().evaluations,
-                censored=part.censored,
-            )
-            outcomes[replicate] = judge(series, criteria, reference)
+        samples.append(rows_of(part.checkpoint.samples(), key))
+        judged = judge_members(
+            history,
+            [(key, replicate) for replicate in compute.unique(history["replicate"]).to_pylist()],
+            {key: configuration},
+            criteria=criteria,
+            references={configuration.target_id: reference},
+            censored=part.censored,
+        )
+        outcomes |= {replicate: outcome for (_, replicate), outcome in judged.items()}
     return Ended(
         history=pa.concat_tables(histories).sort_by([("replicate", "ascending"), ("evaluation", "ascending")]),
         samples=pa.concat_tables(samples).sort_by(
@@ -132,13 +133,17 @@ def configuration_yaml(configuration: Configuration) -> str:
 
 
 def run_name(configuration: Configuration, everyone: Sequence[Configuration]) -> str:
-    """The loss's label and the factors in which the study's configurations differ: ``wgan k=2 learning_rate=0.001``."""
+    """The loss's label and the factors in which the study's configurations differ: ``wgan k=2 lr=0.001``.
+
+    Short, because the MLflow UI shows some twenty characters.
+    """
     values_of = {
         name: {entry.factors[name] for entry in everyone if name in entry.factors} for name in configuration.factors
     }
     varied = [name for name, values in values_of.items() if len(values) > 1]
     values = ((name, configuration.factors[name]) for name in varied)
-    named = (f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values)
+    short = ((name.replace("learning_rate", "lr"), value) for name, value in values)
+    named = (f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in short)
     return " ".join([configuration.loss, *named])
 
 

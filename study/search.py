@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,10 @@ from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.search import Searcher
 
+from study.share import Share
+
 WORKER_DEATHS_FORGIVEN = 3
 """How often a cohort's process may be killed (out of memory, lost node) before the cohort counts as failed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """What one trial gets of the machine or cluster, and how many run at once."""
-
-    cpus: float
-    gpus: float
-    concurrent: int
 
 
 class PlanOrder(Searcher):  # type: ignore[misc]
@@ -93,25 +85,3 @@ def build_tuner(
             verbose=0,
         ),
     )
-
-
-def share_of(cluster: Mapping[str, float], *, cpus: float, gpus: float | str, concurrent: int | str) -> Share:
-    """Resolves ``auto``: a trial per CPU share, and equal shares of the cluster's GPUs where there are any.
-
-    Several trials share a GPU since the networks of stability studies are small; at most four do.
-    """
-    slots = max(1, int(cluster.get("CPU", 1.0) // cpus)) if cpus > 0 else 1
-    total_gpus = cluster.get("GPU", 0.0)
-    if gpus != "auto":
-        each = float(gpus)
-    elif total_gpus:
-        each = _gpu_fraction(total_gpus, slots)
-    else:
-        each = 0.0
-    if each > 0:
-        slots = max(1, min(slots, int(total_gpus / each)))
-    return Share(cpus=cpus, gpus=each, concurrent=slots if concurrent == "auto" else int(concurrent))
-
-
-def _gpu_fraction(gpus: float, slots: int) -> float:
-    return 1.0 / min(4, max(1, round(slots / gpus)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -13,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field, InstanceOf, PlainSeriali
 
 from study.canonical import digest
 from study.design import Design, check_budget
+from study.folder import NAME
 from study.outcomes import Criteria
 from study.plain_data import flattened, plain_mapping, with_value
 from study.problems import FieldPath, Problems, SpecError, shown
@@ -42,7 +42,6 @@ MAX_REPLICATES = 1_000_000
 MAY_CHANGE = ("question", "resources", "tracking")
 """Sections outside the spec's hash: only these may differ when a study is resumed."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))})
 _OPTIONAL = (
     "networks",
@@ -67,7 +66,9 @@ class StudySpec(Section):
 
     study: str
     question: str = ""
-    calibration: Annotated[str, Field(description="how budget and criteria were set; printed in the report")] = ""
+    calibration: Annotated[str | None, Field(description="how budget and criteria were set; printed in the report")] = (
+        None  # not "": a study that does not say has the same hash as before there was this key
+    )
     target: dict[str, Any]
     networks: dict[str, Any] = Field(default_factory=lambda: {"name": "mlp"})
     scientific: dict[str, Any]
@@ -221,6 +222,24 @@ class StudySpec(Section):
         return hash(self.spec_hash)
 
 
+def criteria_from_file(path: str | Path) -> Criteria:
+    """The outcome thresholds a file holds: ``key: value`` line by line, or the criteria section of a study file.
+
+    What is left out is the default. Raises SpecError with every unknown key and impossible value.
+    """
+    document = read_yaml(Path(path))
+    assert isinstance(document.data, dict)
+    whole_study = "study" in document.data or "criteria" in document.data
+    above = 0 if whole_study else 1  # a bare mapping lies where a study file has its section criteria
+    problems = Problems(lambda field: document.locate(field[above:]))
+    raw = document.data.get("criteria") if whole_study else document.data
+    if raw is not None and not isinstance(raw, Mapping):
+        problems.add(("criteria",), "must be a mapping, `key: value`", raw)
+    criteria = read_criteria(raw, problems)
+    problems.raise_if_any()
+    return criteria
+
+
 _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     (): StudySpec,
     ("budget",): Budget,
@@ -252,7 +271,7 @@ def _overridden(
 
 
 def _check_name(name: str, problems: Problems) -> None:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         rule = "must be 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"
         problems.add(("study",), rule, name)
     elif name.partition(".")[0] in _DEVICES:

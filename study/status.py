@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, home_folder, lock_holder, read_json, study_names
-from study.progress import duration, ordered, outcome_text, work_of
-from study.tally import CohortState, cohort_outcomes, cohort_state, read_plan
+from study.progress import duration, ordered, outcome_text, progress_bar, work_of
+from study.tally import CohortState, Tally, read_plan
 
 if TYPE_CHECKING:
     from study.plan import Plan
@@ -63,14 +63,15 @@ class StudyStatus:
 def study_status(folder: StudyFolder, *, outcomes: bool = True) -> StudyStatus:
     """Where a begun study stands now; ``outcomes=False`` spares reading the histories."""
     plan = read_plan(folder)
-    states = {entry.cohort: cohort_state(folder, entry.cohort) for entry in plan.cohorts}
+    tally = Tally(folder=folder, plan=plan)
+    states = {entry.cohort: tally.state(entry.cohort, outcomes=outcomes) for entry in plan.cohorts}
     members = {entry.cohort: len(entry.members) for entry in plan.cohorts}
     launch = read_json(folder.launch_file) if folder.launch_file.exists() else {}
     holder = lock_holder(folder)
     alive = holder is not None and holder.alive
     pace = _pace(folder, attempt=launch.get("attempt")) if alive else {}
     done = sum(members[cohort] for cohort, state in states.items() if state.complete)
-    failures = {cohort: state.problem for cohort, state in states.items() if state.problem and not state.complete}
+    failures = {cohort: state.problem for cohort, state in states.items() if state.problem}
     failed = sum(members[cohort] for cohort in failures)
     planned = sum(members.values())
     return StudyStatus(
@@ -81,7 +82,7 @@ def study_status(folder: StudyFolder, *, outcomes: bool = True) -> StudyStatus:
         done=done,
         failed=failed,
         fraction=max(_fraction(plan, states), float(pace.get("fraction", 0.0))),
-        outcomes=_outcomes(folder, plan, states) if outcomes else {},
+        outcomes=dict(ordered(sum((state.outcomes for state in states.values()), Counter()))) if outcomes else {},
         time_left_s=pace.get("time_left_s"),
         replicate_steps_per_s=pace.get("replicate_steps_per_s"),
         owner=holder.text if holder is not None else None,
@@ -94,9 +95,15 @@ def study_status(folder: StudyFolder, *, outcomes: bool = True) -> StudyStatus:
     )
 
 
-def all_statuses(home: Path) -> list[StudyStatus]:
-    """Every study under ``home``, by name, without outcomes."""
-    return [study_status(StudyFolder(home, name), outcomes=False) for name in study_names(home)]
+def all_statuses(home: Path) -> tuple[list[StudyStatus], list[str]]:
+    """Every study under ``home``, by name, without outcomes; and one line on each that cannot be read."""
+    statuses, problems = [], []
+    for name in study_names(home):
+        try:
+            statuses.append(study_status(StudyFolder(home, name), outcomes=False))
+        except (WorkFailed, BadInput) as problem:
+            problems.append(f"{name}: {problem}")
+    return statuses, problems
 
 
 def print_status(status: StudyStatus, console: Console) -> None:
@@ -105,7 +112,7 @@ def print_status(status: StudyStatus, console: Console) -> None:
     bar.add_row(
         Text(status.study, style="bold"),
         Text(status.state, style=STATE_COLOURS[status.state]),
-        ProgressBar(total=1.0, completed=status.fraction, width=30),
+        progress_bar(status.fraction, width=30),
         Text(f"{100 * status.fraction:.0f} %"),
     )
     console.print(bar)
@@ -162,20 +169,6 @@ def _state(folder: StudyFolder, *, alive: bool, died: bool, ended: bool, failed:
     if ended:
         return "failed" if failed else "finished"
     return "died" if died else "interrupted"
-
-
-def _outcomes(folder: StudyFolder, plan: Plan, states: Mapping[str, CohortState]) -> dict[str, int]:
-    from study.reference import read_references
-    from study.spec import StudySpec
-
-    ended = [cohort for cohort, state in states.items() if state.complete or state.problem]
-    if not ended or not folder.spec_file.exists():
-        return {}
-    criteria, references = StudySpec.from_file(folder.spec_file, import_code=False).criteria, read_references(folder)
-    counts: Counter[str] = Counter()
-    for cohort in ended:
-        counts += cohort_outcomes(folder, plan, cohort, criteria=criteria, references=references)
-    return dict(ordered(counts))
 
 
 def _fraction(plan: Plan, states: Mapping[str, CohortState]) -> float:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.errors import WorkFailed
-from study.folder import StudyFolder, read_json
+from study.folder import StudyFolder, read_json, write_json
 
 if TYPE_CHECKING:
+    from study.checkpoint import Checkpoint
     from study.outcomes import Criteria
     from study.plan import Plan
+
+Fingerprint = list[list[Any]]
+"""Name, size and time of change (ns) of every file of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CohortState:
-    """One cohort's place: generator step of its newest checkpoint (0 without), whether it ended, why it failed."""
+    """One cohort's place: generator step of its newest valid checkpoint (0 without), whether it ended, why it failed.
+
+    ``outcomes``: outcome -> replicates, where the cohort ended or failed and it was asked for.
+    """
 
     generator_step: int
     complete: bool
     problem: str
+    outcomes: Counter[str]
 
 
 def read_plan(folder: StudyFolder) -> Plan:
@@ -36,50 +45,91 @@ def read_plan(folder: StudyFolder) -> Plan:
         raise WorkFailed(f"{folder.plan_file}: {problem}") from problem
 
 
-def cohort_state(folder: StudyFolder, cohort: str) -> CohortState:
-    """Reads manifests, not tensors; an unreadable manifest counts as no checkpoint."""
-    manifests = [_manifest(path) for path in sorted(folder.cohort(cohort).glob("checkpoint-*/manifest.json"))]
-    steps = [int(manifest.get("generator_step", 0)) for manifest in manifests]
-    failure = folder.failure_file(cohort)
-    return CohortState(
-        generator_step=max(steps, default=0),
-        complete=any(manifest.get("complete") is True for manifest in manifests),
-        problem=str(read_json(failure).get("problem", "unknown problem")) if failure.exists() else "",
-    )
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """Looks at cohorts; ``newest_checkpoint`` is the authority on what is valid.
 
-
-def cohort_outcomes(
-    folder: StudyFolder, plan: Plan, cohort: str, *, criteria: Criteria, references: Mapping[str, Any]
-) -> Counter[str]:
-    """Outcomes of one ended cohort's replicates, judged from its newest valid checkpoint; failed ones all ``failed``.
-
-    Empty while the cohort is still under way.
+    It reads and hashes whole checkpoints, and judging takes longer still. So what was found of a complete cohort is
+    noted beside its checkpoints, together with their Fingerprint, and believed for as long as the files stay untouched:
+    `status` of a finished study looks at names, sizes and times only. A resume looks at every byte.
     """
-    from study.checkpoint import newest_checkpoint
-    from study.history import series_of
-    from study.outcomes import judge
 
-    planned = next(entry for entry in plan.cohorts if entry.cohort == cohort)
-    state = cohort_state(folder, cohort)
-    if not state.complete:
-        return Counter({"failed": len(planned.members)}) if state.problem else Counter()
-    found = newest_checkpoint(folder.cohort(cohort)).checkpoint
-    if found is None:
-        return Counter()
-    table = found.history()
-    configurations = {entry.configuration_key: entry for entry in plan.configurations}
-    outcomes: Counter[str] = Counter()
-    for key, replicate in planned.members:
-        configuration = configurations[key]
-        evaluations = int(configuration.budget["evaluations"])
-        series = series_of(table, key, replicate, planned_evaluations=evaluations)
-        outcomes[judge(series, criteria, references[configuration.target_id]).outcome] += 1
-    return outcomes
+    folder: StudyFolder
+    plan: Plan
+
+    @cached_property
+    def _criteria(self) -> Criteria:
+        from study.spec import StudySpec
+
+        return StudySpec.from_file(self.folder.spec_file, import_code=False).criteria
+
+    @cached_property
+    def _references(self) -> Mapping[str, Any]:
+        from study.reference import read_references
+
+        return read_references(self.folder)
+
+    def state(self, cohort: str, *, outcomes: bool = True) -> CohortState:
+        """Where a cohort is; ``outcomes=False`` spares judging one that nobody judged yet."""
+        from study.checkpoint import newest_checkpoint
+
+        problem = self._problem(cohort)
+        noted = self._noted(cohort)
+        if noted is not None and not problem:
+            return CohortState(generator_step=noted[0], complete=True, problem="", outcomes=noted[1])
+        found = newest_checkpoint(self.folder.cohort(cohort)).checkpoint
+        complete = found is not None and found.complete
+        counted = self.judge(cohort, found, failed=bool(problem)) if outcomes else Counter[str]()
+        return CohortState(
+            generator_step=found.generator_step if found else 0,
+            complete=complete,
+            problem="" if complete else problem,
+            outcomes=counted,
+        )
+
+    def judge(self, cohort: str, checkpoint: Checkpoint | None, *, failed: bool) -> Counter[str]:
+        """Outcomes of an ended or failed cohort's replicates; empty while it is under way."""
+        from study.history import judge_members
+
+        members = self.plan.by_cohort[cohort].members
+        if checkpoint is None:
+            return Counter({"failed": len(members)}) if failed else Counter()
+        if not (checkpoint.complete or failed):
+            return Counter()
+        judged = judge_members(
+            checkpoint.history(), members, self.plan.by_key, criteria=self._criteria, references=self._references
+        )
+        counted = Counter(outcome.outcome for outcome in judged.values())
+        if checkpoint.complete:
+            self._note(cohort, checkpoint, counted)
+        return counted
+
+    def _problem(self, cohort: str) -> str:
+        failure = self.folder.failure_file(cohort)
+        return str(read_json(failure).get("problem", "unknown problem")) if failure.exists() else ""
+
+    def _note(self, cohort: str, checkpoint: Checkpoint, outcomes: Counter[str]) -> None:
+        note = {
+            "generator_step": checkpoint.generator_step,
+            "criteria_hash": self.plan.criteria_hash,
+            "outcomes": dict(outcomes),
+            "files": _fingerprint(self.folder.cohort(cohort)),
+        }
+        with contextlib.suppress(OSError):  # a home that may only be read, a full disk: the next look takes longer
+            write_json(self.folder.tally_file(cohort), note)
+
+    def _noted(self, cohort: str) -> tuple[int, Counter[str]] | None:
+        path = self.folder.tally_file(cohort)
+        try:
+            note: dict[str, Any] = read_json(path) if path.exists() else {}
+            files = _fingerprint(self.folder.cohort(cohort))
+            if note.get("files") != files or note.get("criteria_hash") != self.plan.criteria_hash:
+                return None
+            return int(note["generator_step"]), Counter(note["outcomes"])
+        except (WorkFailed, OSError, KeyError, ValueError, TypeError):  # not what we wrote: look at the cohort itself
+            return None
 
 
-def _manifest(path: Path) -> Mapping[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def _fingerprint(folder: Path) -> Fingerprint:
+    found = [(path, path.stat()) for path in sorted(folder.glob("checkpoint-*/*"))]
+    return [[str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns] for path, stat in found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ class Tracker:
         self._plan = plan
         self._uri, self._artifact_location = tracking_uri, artifact_location
         self._replicate_runs, self._criteria, self._reference = replicate_runs, criteria, reference
-        self._configurations = {entry.configuration_key: entry for entry in plan.configurations}
+        self._configurations = plan.by_key
         self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in plan.cohorts}
         self._parts = {
             key: [cohort for cohort, keys in self._cohorts.items() if key in keys] for key in self._configurations
@@ -80,6 +81,7 @@ class Tracker:
     def open(self, *, launch: str) -> str:
         """Opens the experiment and the launch's parent run, RUNNING, with the study's files; returns its run id.
 
+        Only for the holder of the study's lock: configurations of this launch that still say RUNNING are set to KILLED.
         Raises WorkFailed, in one line, where MLflow cannot be used or a file of the study is missing.
         """
         missing = [path.name for path in self._study_files() if not path.exists()]
@@ -94,6 +96,7 @@ class Tracker:
             for path in self._study_files():
                 self._store.upload(self._study_run, path)
             self._store.reopen(self._study)
+            self._kill_running(self._study_run)
         return self._study_run
 
     def start(self, cohort: str) -> None:
@@ -142,21 +145,26 @@ class Tracker:
         """Gives the parent its final status; configurations that are still RUNNING were KILLED."""
         if status not in ("FINISHED", "FAILED", "KILLED"):
             raise ValueError(f"status must be FINISHED, FAILED or KILLED, got {status!r}")
-        self._kill_running()
+        self._kill_running(self._study_run)
         self._store.end(self._opened, status)
 
-    def reconcile(self) -> int:
-        """Sets runs to KILLED that say RUNNING though nobody runs them; returns how many.
+    def reconcile(self, *, launch: str) -> int:
+        """Sets the runs of this launch to KILLED that say RUNNING though nobody runs them; returns how many.
 
-        Only for a caller that holds the study's lock, so that no owner lives. Once opened, it looks at its own
-        launch's configurations; before, at every run of the study, parents included.
+        Only for the holder of the study's lock, so that no owner lives. Another launch's runs may be somebody else's:
+        a server is shared, and names of studies are not unique on it.
         """
-        if self._study is not None:
-            return self._kill_running()
-        ours = self._store.find(self._experiment, {STUDY: self._plan.study}, status="RUNNING")
-        for run in ours:
-            self._store.end(run, "KILLED")
-        return len(ours)
+        with self.readable_failures():
+            parents = self._store.find(self._experiment, {KIND: "study", LAUNCH: launch})
+            killed = sum(self._kill_running(parent.info.run_id) for parent in parents)
+            running = [parent for parent in parents if parent.info.status == "RUNNING"]
+            for parent in running:
+                self._store.end(parent, "KILLED")
+        return killed + len(running)
+
+    def readable_failures(self) -> AbstractContextManager[None]:
+        """Raises WorkFailed with one line where MLflow would end a command with a traceback."""
+        return self._store.readable_failures()
 
     @property
     def _store(self) -> MlflowStore:
@@ -252,7 +260,7 @@ class Tracker:
         with tempfile.TemporaryDirectory(prefix="ganstudy-") as folder:
             write_results(Path(folder), configuration, ended)
             self._store.upload(run.info.run_id, Path(folder))
-        last = ended.last_measured_ms or now_ms()
+        last = ended.last_measured_ms or run.info.start_time  # never the clock: what is sent twice must be the same
         shares = outcome_fractions(outcome.outcome for outcome in ended.outcomes.values())
         point = Point(generator_step=ended.last_step, measured_at_ms=last, metrics=shares)
         self._store.log_points(run.info.run_id, [point])
@@ -283,8 +291,8 @@ class Tracker:
         self._store.log_points(run_id, [Point(generator_step=ended.last_step, measured_at_ms=last, metrics=values)])
         self._store.end(run, "FAILED" if outcome.outcome == "failed" else "FINISHED", end_ms=last)
 
-    def _kill_running(self) -> int:
-        running = self._store.find(self._experiment, {STUDY_RUN: self._study_run}, status="RUNNING")
+    def _kill_running(self, study_run: str) -> int:
+        running = self._store.find(self._experiment, {STUDY_RUN: study_run}, status="RUNNING")
         for run in running:
             self._store.end(run, "KILLED")
         self._runs.clear()

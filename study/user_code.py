@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
+from collections.abc import Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
 
-from study.problems import FieldPath, Problems
+from study.canonical import digest
+from study.problems import FieldPath, Problems, SpecError
 
 
 def is_import_path(name: object) -> bool:
@@ -37,18 +40,25 @@ def check_importable(name: str, *, folder: Path | None, path: FieldPath, problem
         problems.add(path, "must name a function that returns (generator, discriminator)", name)
 
 
-def code_hash(name: str) -> str:
-    """16 hex digits over the source that ``name`` lives in: its module, or every module of its top-level package.
+def source_hashes(name: str, *, folder: Path | None) -> dict[str, str]:
+    """File -> 16 hex digits of its content, for the module that ``name`` lives in or all of its top-level package.
 
-    Raises ImportError when the module cannot be imported.
+    Found as an import would find it with ``folder`` at the end of sys.path, and not imported: a study is resumed and
+    read without running anybody's code. Raises SpecError when there is no such module.
     """
-    module = importlib.import_module(name.partition(":")[0])
-    root = importlib.import_module(module.__name__.partition(".")[0])
-    whole_package = [Path(place) for place in getattr(root, "__path__", [])]
-    sources = {path.relative_to(folder).as_posix(): path for folder in whole_package for path in folder.rglob("*.py")}
-    if not sources and module.__file__:
-        sources = {Path(module.__file__).name: Path(module.__file__)}
-    hashed = hashlib.sha256()
-    for relative, path in sorted(sources.items()):
-        hashed.update(relative.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return hashed.hexdigest()[:16]
+    root = name.partition(":")[0].partition(".")[0]
+    importlib.invalidate_caches()
+    found = PathFinder.find_spec(root, [*sys.path, *([str(folder)] if folder is not None else [])])
+    packages = [Path(place) for place in (found.submodule_search_locations or ())] if found else []
+    sources = {path.relative_to(place).as_posix(): path for place in packages for path in place.rglob("*.py")}
+    if found and found.origin and not packages:
+        sources = {Path(found.origin).name: Path(found.origin)}
+    if not sources:
+        where = f" in {folder}" if folder is not None else ""
+        raise SpecError([f"networks.name: there is no Python module {root!r}{where} (got {name})"])
+    return {file: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for file, path in sorted(sources.items())}
+
+
+def code_hash(sources: Mapping[str, str]) -> str:
+    """One hash of the ``source_hashes``, which joins the configuration key."""
+    return digest(sources, length=16)

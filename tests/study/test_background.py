@@ -28,6 +28,9 @@ class Recorder:
             raise ConnectionError(f"no answer from {self.tracking_uri}\nsecond line")
         self.done.append(what)
 
+    def open(self, *, launch: str) -> None:
+        self._do(f"open {launch}")
+
     def start(self, cohort: str) -> None:
         self._do(f"start {cohort}")
 
@@ -72,7 +75,7 @@ def test_a_send_that_comes_while_one_is_under_way_is_not_swallowed() -> None:
     recorder.gate.clear()
     tracker = BackgroundTracker(recorder)
     tracker.send("a")
-    while not tracker._busy:
+    while tracker._current is None:
         time.sleep(0.001)
     tracker.send("a")
     recorder.gate.set()
@@ -122,3 +125,33 @@ def test_closing_waits_no_longer_than_told_for_a_server_that_hangs() -> None:
     assert tracker.close("KILLED", 0.2) is False
     assert tracker.trouble is not None
     recorder.gate.set()
+
+
+def test_opening_does_not_wait_and_opened_does() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    tracker = BackgroundTracker(recorder)
+    tracker.open(launch="L1")
+    tracker.sync()
+    assert recorder.done == []
+    threading.Timer(0.05, recorder.gate.set).start()
+    tracker.opened()
+    assert recorder.done[0] == "open L1"
+    assert tracker.drain(30)
+    assert recorder.done == ["open L1", "sync"]
+
+
+def test_a_launch_that_cannot_be_opened_says_so_once_and_writes_nothing(quick_retries: None) -> None:
+    recorder = Recorder()
+    recorder.failing = {"open"}
+    tracker = BackgroundTracker(recorder)
+    tracker.open(launch="L1")
+    tracker.sync()
+    with pytest.raises(ConnectionError, match="no answer"):
+        tracker.opened()
+    tracker.start("a")
+    started = time.monotonic()
+    assert not tracker.close("KILLED", 30)
+    assert time.monotonic() - started < 25, "nothing to wait for"
+    assert recorder.done == []
+    assert tracker.trouble is None, "the caller was told"

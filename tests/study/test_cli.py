@@ -123,7 +123,7 @@ BAD_ARGUMENTS: dict[str, tuple[list[str], int]] = {
     "init into no folder": (["init", "no/such/study.yaml"], 2),
     "init over a file": (["init", "study.yaml"], 2),
     "submit": (["submit", "study.yaml", "--address", "http://127.0.0.1:1"], 1),
-    "report of a table": (["report", "--runs", "study.yaml"], 1),
+    "report of no table": (["report", "--runs", "study.yaml"], 2),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -264,4 +265,33 @@ def test_python_error_fails_its_cohorts_without_retries_and_resume_tries_again(
     (tmp_path / "broken").unlink()
     resumed = ganstudy("resume", "tiny-ring", "--home", home)
     assert resumed.returncode == 0, resumed.stderr
+    audit_mlflow(home)
+
+
+def test_mlflow_that_cannot_be_reached_ends_the_attempt_with_one_message(tmp_path: Path, ganstudy: Ganstudy) -> None:
+    refused = ganstudy("run", write_spec(tmp_path), "--home", tmp_path / "runs", "--tracking-uri", "http://127.0.0.1:9")
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith("MLflow at http://127.0.0.1:9 cannot be used: ")
+    assert refused.stderr.count("MLflow at") == 1
+    assert "Traceback" not in refused.stderr
+    assert not list((tmp_path / "runs").rglob("checkpoint-*")), "nothing was trained unseen"
+
+
+def test_a_driver_killed_after_the_last_replicate_is_brought_to_its_end_by_status(
+    tmp_path: Path, ganstudy: Ganstudy, truth: StudyFolder
+) -> None:
+    """What its death left undone is put back as it was: runs RUNNING, the lock's record, nobody there."""
+    from mlflow.tracking import MlflowClient
+
+    home = tmp_path / "runs"
+    shutil.copytree(truth.home, home, symlinks=True)
+    folder = StudyFolder(home, "tiny-ring")
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    for run in mlflow_runs(home):
+        client.update_run(run.info.run_id, status="RUNNING")
+    folder.lock_file.write_text(json.dumps({"host": "here", "pid": 1, "started": "2026-01-01T00:00:00Z"}))
+    remembered = json.loads(folder.launch_file.read_text())
+    folder.launch_file.write_text(json.dumps({**remembered, "tracking_uri": f"sqlite:///{home}/mlflow.db"}))
+    status = json.loads(ganstudy("status", "tiny-ring", "--home", home, "--json").stdout)
+    assert (status["state"], status["done"]) == ("finished", PLANNED)
     audit_mlflow(home)

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.configurations import configurations
-from study.cost import cohort_seconds, makespan, parameter_count
-from study.plan import Plan, make_plan, replicate_seed
+from study.cost import STARTUP_S, cohort_seconds, makespan, parameter_count, unit_count
+from study.errors import WorkFailed
+from study.plan import Plan, make_plan, plan_for, replicate_seed
+from study.share import require_room, share_of
 from study.spec import SpecError, StudySpec
 
 
@@ -372,9 +374,8 @@ def test_the_estimate_counts_steps_exactly_and_grows_with_the_work() -> None:
     estimate = plan.estimate(workers=2)
     assert estimate.replicate_steps == 48 * 8 * 400
     assert estimate.generator_steps == len(plan.cohorts) * 400
-    assert plan.estimate(workers=1).wall_s == pytest.approx(
-        sum(cohort_seconds(plan.configuration(c.members[0][0]).program(), len(c.members)) for c in plan.cohorts)
-    )
+    alone = sum(cohort_seconds(plan.configuration(c.members[0][0]).program(), len(c.members)) for c in plan.cohorts)
+    assert plan.estimate(workers=1).wall_s == pytest.approx(STARTUP_S + alone)
     assert estimate.wall_s < plan.estimate(workers=1).wall_s <= 2 * estimate.wall_s
     program = plan.configurations[0].program()
     assert cohort_seconds(program, 8) < cohort_seconds(replace(program, k=2), 8)
@@ -386,6 +387,90 @@ def test_parameters_of_an_mlp_counted_by_hand() -> None:
     generator = (3 * 5 + 5) + (5 * 5 + 5) + (5 * 2 + 2)
     discriminator = (2 * 5 + 5) + (5 * 5 + 5) + (5 * 1 + 1)
     assert parameter_count(networks, {"name": "ring"}) == generator + discriminator
+    assert unit_count(networks, {"name": "ring"}) == (5 + 5 + 2) + (5 + 5 + 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "networks", "batch_size", "low", "high"),
+    [
+        ({"name": "ring"}, {"name": "mlp", "latent_dim": 16, "width": 64}, 128, 2300, 2600),
+        ({"name": "digits"}, {"name": "mlp", "latent_dim": 32, "width": 128}, 64, 1300, 1400),
+    ],
+)
+def test_the_cost_model_meets_the_rates_it_was_measured_at(
+    target: dict[str, Any], networks: dict[str, Any], batch_size: int, low: float, high: float
+) -> None:
+    spec = study(
+        target=target, networks=networks, scientific={"loss": "hinge"}, nuisance={"learning_rate": 0.1}, replicates=64,
+        fixed={"batch_size": batch_size}, budget={"value": 1000, "evaluations": 20},
+    )  # fmt: skip
+    program = configurations(spec)[0].program()
+
+    def seconds(**changes: Any) -> float:
+        """Training alone: a horizon twice as long costs that much more."""
+        changed = replace(program, **changes)
+        return cohort_seconds(replace(changed, horizon=2000), 64) - cohort_seconds(changed, 64)
+
+    assert low < 64 * 1000 / seconds() < high
+    assert 1.35 < seconds(k=2) / seconds() < 1.55
+    assert 1.35 < seconds(penalty="r1") / seconds() < 1.55
+
+
+CLUSTER = {"CPU": 64.0, "GPU": 4.0, "memory": 1e11, "node:10.0.0.1": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "resources", "share"),
+    [
+        ({"CPU": 2.0}, {}, (1.0, 0.0, 2)),
+        ({"CPU": 8.0}, {"cpus_per_trial": 3}, (3.0, 0.0, 2)),
+        ({"CPU": 2.0}, {"cpus_per_trial": 0.1}, (0.1, 0.0, 20)),  # 2 // 0.1 is 19 in floats
+        (CLUSTER, {}, (1.0, 0.25, 16)),
+        ({"CPU": 8.0, "GPU": 8.0}, {}, (1.0, 1.0, 8)),
+        (CLUSTER, {"gpus_per_trial": 0.4}, (1.0, 0.4, 8)),  # two on each of four, not ten on all together
+        (CLUSTER, {"gpus_per_trial": 2}, (1.0, 2.0, 2)),
+        (CLUSTER, {"device": "cpu"}, (1.0, 0.0, 64)),
+        (CLUSTER, {"max_concurrent_trials": 3}, (1.0, 0.25, 3)),
+        ({"CPU": 1.0}, {"cpus_per_trial": 4}, (4.0, 0.0, 1)),
+        ({}, {}, (1.0, 0.0, 1)),  # a cluster that has not grown yet
+    ],
+)
+def test_a_trial_gets_its_share_of_whatever_there_is(
+    cluster: dict[str, float], resources: dict[str, Any], share: tuple[float, float, int]
+) -> None:
+    found = share_of(cluster, study(resources=resources).resources)
+    assert (found.cpus, found.gpus, found.concurrent) == share
+
+
+@pytest.mark.parametrize(
+    ("cluster", "resources", "key"),
+    [
+        ({"CPU": 2.0}, {"cpus_per_trial": 4}, "cpus_per_trial: a trial needs 4 CPUs and this machine has 2"),
+        ({"CPU": 2.0}, {"gpus_per_trial": 0.5}, "gpus_per_trial"),
+        ({"CPU": 2.0}, {"device": "cuda"}, "device"),
+    ],
+)
+def test_a_trial_that_could_never_start_is_refused(
+    cluster: dict[str, float], resources: dict[str, Any], key: str
+) -> None:
+    asked = study(resources=resources).resources
+    with pytest.raises(WorkFailed, match=key):
+        require_room(share_of(cluster, asked), cluster, device=asked.device)
+    enough = {"CPU": 4.0, "GPU": 1.0}
+    require_room(share_of(enough, asked), enough, device=asked.device)
+
+
+def test_the_plan_fits_the_cluster_it_will_run_on() -> None:
+    spec = study(scientific={"loss": ["minimax", "hinge"]}, nuisance={"learning_rate": [0.1, 0.2]}, replicates=256)
+
+    def sizes(cluster: dict[str, float], **resources: Any) -> list[int]:
+        changed = spec.with_overrides([f"resources={json.dumps(resources)}"])
+        return [len(cohort.members) for cohort in plan_for(changed, cluster).cohorts]
+
+    assert max(sizes({"CPU": 2.0})) <= 64
+    assert sizes({"CPU": 8.0, "GPU": 1.0}, gpus_per_trial=1) == [512, 512], "a GPU trains more members at once"
+    assert len(sizes({"CPU": 40.0})) >= 40, "every worker of a cluster has something to do"
+    assert sizes({"CPU": 64.0, "GPU": 1.0}, device="cpu") == sizes({"CPU": 64.0})
 
 
 def test_makespan_of_longest_first() -> None:

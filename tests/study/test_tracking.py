@@ -25,7 +25,7 @@ from tracked import (
     value,
 )
 
-from study.mlflow_client import MlflowStore
+from study.mlflow_client import MlflowStore, now_ms
 from study.summary import Point
 from trainers.measurement import MEASUREMENTS
 
@@ -240,16 +240,46 @@ def test_sync_reads_failures_from_the_disk(study: TrackedStudy) -> None:
     assert statuses(study.database)["configuration"] == ["FAILED", "FINISHED", "KILLED"]
 
 
-def test_reconcile_kills_what_a_dead_owner_left_running(study: TrackedStudy) -> None:
-    dead = study.tracker()
+def test_reconcile_kills_what_a_dead_owner_left_running_and_nothing_else(study: TrackedStudy) -> None:
+    """The server is shared: another home runs a study of the same name, and somebody works by hand."""
+    dead, other = study.tracker(), study.tracker()
     dead.open(launch="L1")
     dead.start(study.cohorts[0])
+    other.open(launch="L2")
+    other.start(study.cohorts[1])
+    other.start(study.cohorts[2])
     foreign = MlflowStore(study.uri)
     foreign._client.create_run(foreign.experiment(study.plan.study, artifact_location=None))
-    assert study.tracker().reconcile() == 2
-    assert statuses(study.database) == {"configuration": ["KILLED"], "study": ["KILLED"]}
-    assert query(study.database, "select count(*) from runs where status = 'RUNNING'") == [(1,)]
-    assert study.tracker().reconcile() == 0
+    assert study.tracker().reconcile(launch="L1") == 2
+    assert statuses(study.database) == {
+        "configuration": ["KILLED", "RUNNING", "RUNNING"],
+        "study": ["KILLED", "RUNNING"],
+    }
+    assert query(study.database, "select count(*) from runs where status = 'RUNNING'") == [(4,)]
+    assert study.tracker().reconcile(launch="L1") == 0
+    assert study.tracker().reconcile(launch="L3") == 0
+
+
+def test_opening_again_kills_what_the_dead_owner_of_this_launch_left_running(study: TrackedStudy) -> None:
+    dead, other = study.tracker(), study.tracker()
+    dead.open(launch="L1")
+    dead.start(study.cohorts[0])
+    other.open(launch="L2")
+    other.start(study.cohorts[1])
+    study.tracker().open(launch="L1")
+    assert statuses(study.database) == {"configuration": ["KILLED", "RUNNING"], "study": ["RUNNING", "RUNNING"]}
+
+
+def test_a_cohort_that_fails_twice_before_its_first_row_is_recorded_once(study: TrackedStudy) -> None:
+    for _ in range(2):
+        tracker = study.tracker()
+        tracker.open(launch="L1")
+        tracker.start(study.cohorts[0])
+        tracker.finish(study.cohorts[0], failed=True)
+        before = now_ms()
+        while now_ms() == before:  # another millisecond: the clock must not make another row
+            pass
+    assert doubled(study.database) == []
 
 
 def test_a_split_configuration_is_written_when_its_last_part_ended(tmp_path: Path, empty_database: Path) -> None:

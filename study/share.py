@@ -1,0 +1,57 @@
+"""What one trial gets of a machine or cluster, and how many trials run at once (standard library and sections only)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from study.errors import WorkFailed
+from study.sections import Resources
+
+TRIALS_PER_GPU = 4
+"""The most that share one GPU unasked: the networks of stability studies are small, their memory is not endless."""
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """CPU cores and GPUs (or a share of one) of one trial, and how many trials run at once."""
+
+    cpus: float
+    gpus: float
+    concurrent: int
+
+
+def share_of(cluster: Mapping[str, float], resources: Resources) -> Share:
+    """Resolves ``auto`` against Ray's totals (``CPU``, ``GPU``): a trial per CPU share, and equal shares of the GPUs.
+
+    What asks for more than there is still gets one trial at a time, since a cluster may grow; see ``require_room``.
+    """
+    cpus = resources.cpus_per_trial
+    slots = int(cluster.get("CPU", 1.0) / cpus + _ROUNDING)
+    total_gpus = 0.0 if resources.device == "cpu" else cluster.get("GPU", 0.0)
+    if resources.gpus_per_trial != "auto":
+        gpus = float(resources.gpus_per_trial)
+    else:
+        gpus = 1.0 / min(TRIALS_PER_GPU, max(1, round(slots / total_gpus))) if total_gpus else 0.0
+    if gpus > 0:
+        slots = min(slots, _gpu_slots(cluster.get("GPU", 0.0), gpus))
+    asked = resources.max_concurrent_trials
+    return Share(cpus=cpus, gpus=gpus, concurrent=max(1, slots) if asked == "auto" else int(asked))
+
+
+def require_room(share: Share, cluster: Mapping[str, float], *, device: str) -> None:
+    """Raises WorkFailed where not even one trial could start: Ray would wait for ever, without a word."""
+    for name, key, asked in (("CPU", "cpus_per_trial", share.cpus), ("GPU", "gpus_per_trial", share.gpus)):
+        if asked > cluster.get(name, 0.0):
+            raise WorkFailed(
+                f"resources.{key}: a trial needs {asked:g} {name}s and this machine has {cluster.get(name, 0.0):g}"
+            )
+    if device == "cuda" and not cluster.get("GPU"):
+        raise WorkFailed("resources.device: is cuda and this machine has no GPU that Ray can see; write auto or cpu")
+
+
+def _gpu_slots(total: float, each: float) -> int:
+    """A share of a GPU lies on one GPU: two of 0.4 fit on each, and the rest of each is lost."""
+    return int(1.0 / each + _ROUNDING) * int(total) if each <= 1 else int(total / each + _ROUNDING)

@@ -1,0 +1,87 @@
+"""What Ray's processes are started with, and how Ray is left. No Ray runs here."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from study import ray_doorway
+from study.ray_doorway import local_resources, ray_session, worker_environment
+
+
+@pytest.fixture
+def fake_ray(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Notes how Ray was started: its arguments, and the environment its processes would inherit."""
+    import ray
+
+    for name in ("OMP_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_"):
+        monkeypatch.delenv(name, raising=False)
+    seen: dict[str, object] = {"collecting": []}
+
+    def shutdown() -> None:
+        seen["collecting_at_shutdown"] = gc.isenabled()
+        seen["alive_at_shutdown"] = [entry for entry in gc.get_objects() if type(entry) is Cycle]
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **arguments: seen.update(arguments=arguments, inherited=dict(os.environ)))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    return seen
+
+
+class Cycle:
+    """Stands for an actor handle in a reference cycle: only a garbage collection frees it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_workers_on_this_machine_inherit_threads_and_allocator(fake_ray: dict[str, object], tmp_path: Path) -> None:
+    before = dict(os.environ)
+    with ray_session(None, log=tmp_path / "ray.log", cpus_per_trial=2) as cluster:
+        assert cluster == {"CPU": 2.0}
+        assert dict(os.environ) == before, "ours are not changed"
+    inherited = fake_ray["inherited"]
+    assert isinstance(inherited, dict)
+    assert inherited["OMP_NUM_THREADS"] == "2"
+    assert inherited["MALLOC_TRIM_THRESHOLD_"] == "2147483648"
+    assert inherited["MALLOC_MMAP_THRESHOLD_"] == "1073741824"
+    assert inherited["MALLOC_TOP_PAD_"] == "67108864"
+
+
+def test_workers_of_a_cluster_are_told(
+    fake_ray: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with ray_session("10.0.0.1:6379", log=tmp_path / "ray.log", cpus_per_trial=0.5):
+        pass
+    arguments = fake_ray["arguments"]
+    assert isinstance(arguments, dict)
+    assert arguments["runtime_env"] == {"env_vars": worker_environment(cpus=0.5)}
+    assert arguments["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "7", "the user's own stands"
+
+
+def test_nothing_of_ray_is_left_to_other_threads_when_it_shuts_down(
+    fake_ray: dict[str, object], tmp_path: Path
+) -> None:
+    with ray_session(None, log=tmp_path / "ray.log"):
+        Cycle()
+    assert fake_ray["alive_at_shutdown"] == []
+    assert fake_ray["collecting_at_shutdown"] is False
+    assert gc.isenabled()
+
+
+def test_gpus_are_counted_without_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(ray_doorway, "_GPU_DEVICES", (str(tmp_path / "none"),))
+    assert local_resources()["GPU"] == 0.0
+    monkeypatch.setattr(ray_doorway, "_GPU_DEVICES", (str(tmp_path / "none"), str(tmp_path)))
+    assert local_resources()["GPU"] == 3.0
+    assert local_resources()["CPU"] >= 1
