@@ -55,8 +55,9 @@ def test_panels_lie_side_by_side_and_an_ended_replicate_leaves_its_panel_without
 @pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (3, 8, 8)])
 def test_images_become_tiles_in_order_with_their_grey_levels_and_orientation(shape: tuple[int, ...]) -> None:
     """The first tile's top row is bare paper, all else ink: 8 of 64 pixels of one tile of 36."""
-    samples = np.full((40, *shape), 1.0, dtype=np.float32)
-    samples[0, ..., 0, :] = -1.0
+    ink = -1.0 if len(shape) == 3 and shape[0] == 3 else 1.0  # one channel is drawn as ink, colours as they are
+    samples = np.full((40, *shape), ink, dtype=np.float32)
+    samples[0, ..., 0, :] = -ink
     panel = Panel(generator_step=0, samples=samples.reshape(40, -1))
     panels = [panel, *[Panel(generator_step=step, samples=None) for step in range(1, 5)]]
     image = pixels(picture(panels, sample_shape=shape, real=REAL, title=""))
