@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def picture(panels: Sequence[Panel], *, sample_shape: tuple[int, ...], real: Flo
         draw.rectangle((left, top, left + size - 1, top + size - 1), outline=_FRAME)
         _centred(draw, f"step {panel.generator_step:,}", x=left + size / 2, y=top + size + 15, fill=_TEXT)
     buffer = io.BytesIO()
-    canvas.save(buffer, format="PNG", optimize=True)
+    canvas.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -71,21 +72,31 @@ def _panel(panel: Panel, *, sample_shape: tuple[int, ...], real: Floats, size: i
 
 
 def _scatter(samples: Floats, *, real: Floats, size: int) -> Image.Image:
-    large = size * _OVERSAMPLING
-    image = Image.new("RGB", (large, large), _PANEL)
-    draw = ImageDraw.Draw(image)
     centre = (real.max(axis=0) + real.min(axis=0)) / 2
     reach = 1.25 * float((real.max(axis=0) - real.min(axis=0)).max()) / 2 or 1.0
-    for points, colour, radius in ((real, _REAL, 1.3), (samples, _FAKE, 1.6)):
-        places = large / 2 + (points - centre) / reach * np.array([1, -1]) * large / 2
-        for x, y in places[np.isfinite(places).all(axis=1)]:
-            r = radius * _OVERSAMPLING
-            draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+    image = _real_layer(np.ascontiguousarray((real - centre) / reach, np.float32).tobytes(), size).copy()
+    _dots(image, (samples - centre) / reach, colour=_FAKE, radius=1.6)
     image = image.resize((size, size), Image.Resampling.LANCZOS)
     outside = int((~(np.abs(samples - centre) <= reach).all(axis=1)).sum())  # a non-finite one is outside as well
     if outside:
         _centred(ImageDraw.Draw(image), f"{outside} of {len(samples)} outside", x=size / 2, y=12, fill=_FAINT_TEXT)
     return image
+
+
+@lru_cache(maxsize=4)
+def _real_layer(points: bytes, size: int) -> Image.Image:
+    """The real samples that every panel of a study's pictures starts from, drawn once."""
+    image = Image.new("RGB", (size * _OVERSAMPLING, size * _OVERSAMPLING), _PANEL)
+    _dots(image, np.frombuffer(points, np.float32).reshape(-1, 2), colour=_REAL, radius=1.3)
+    return image
+
+
+def _dots(image: Image.Image, points: Floats, *, colour: tuple[int, int, int], radius: float) -> None:
+    """Points [n, 2] on axes from -1 to 1 as discs; what is not finite is left out."""
+    draw, half, r = ImageDraw.Draw(image), image.width / 2, radius * _OVERSAMPLING
+    places = half + points * np.array([1, -1]) * half
+    for x, y in places[np.isfinite(places).all(axis=1)]:
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
 
 
 def _as_images(samples: Floats, sample_shape: tuple[int, ...]) -> NDArray[np.uint8]:

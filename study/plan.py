@@ -18,7 +18,7 @@ from study.spec import StudySpec
 __all__ = ["Cohort", "Configuration", "Estimate", "Plan", "make_plan", "plan_for", "replicate_seed"]
 
 SCHEMA = 1
-MIN_COHORT, MAX_COHORT = 16, 64
+MIN_COHORT, MAX_COHORT = 16, 32
 """Sizes of ``cohort_size: auto``: below, a process spends its time launching kernels; above, on CPU, nothing is won."""
 MAX_GPU_COHORT = 512
 """On a GPU launching kernels is the cost for far longer, so that eight times the replicates take hardly more time."""

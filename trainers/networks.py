@@ -94,7 +94,7 @@ class StackedMLP:
         for layer in range(last + 1):
             hidden = torch.baddbmm(parameters[2 * layer + 1], hidden, parameters[2 * layer])
             if layer < last:
-                hidden = leaky_relu(hidden, self.negative_slope)
+                hidden = leaky_relu(hidden, self.negative_slope, inplace=True)
         return torch.tanh(hidden) if self.bounded else hidden
 
 

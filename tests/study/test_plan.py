@@ -69,7 +69,7 @@ def test_cohorts_partition_the_replicates_and_share_one_program(
 ) -> None:
     values = [1e-4 * (i + 1) for i in range(rates)]
     spec = study(replicates=replicates, resources={"cohort_size": size}, nuisance={"learning_rate": values})
-    plan = make_plan(spec, workers=workers)
+    plan = make_plan(spec, workers=workers, max_members=64)
     assert_partition(plan)
     limit = size if isinstance(size, int) else 64
     for cohort in plan.cohorts:
@@ -135,12 +135,14 @@ def test_automatic_sizes_keep_the_workers_busy(replicates: int, rates: int, work
         nuisance={"learning_rate": [0.001 * (i + 1) for i in range(rates)]},
         replicates=replicates,
     )
-    assert [len(cohort.members) for cohort in make_plan(spec, workers=workers).cohorts] == sizes
+    plan = make_plan(spec, workers=workers, max_members=64)
+    assert [len(cohort.members) for cohort in plan.cohorts] == sizes
 
 
 def test_larger_machines_may_have_larger_cohorts() -> None:
     spec = study(scientific={"loss": "hinge"}, nuisance={"learning_rate": [0.1, 0.2]}, replicates=100)
     assert [len(c.members) for c in make_plan(spec, workers=1, max_members=512).cohorts] == [200]
+    assert max(len(c.members) for c in make_plan(spec, workers=1).cohorts) == 32, "on CPU larger ones win nothing"
 
 
 def test_the_dearest_cohorts_come_first() -> None:
