@@ -211,14 +211,14 @@ def _read_points(raw: Mapping[str, object], *, path: FieldPath, problems: Proble
     return value if isinstance(value, int) else None
 
 
-def declared(registry: str, name: object) -> dict[str, Parameter]:
-    """Parameters of a registered target or network (``registry``: target or networks), by name.
+def declared(part: str, name: object) -> dict[str, Parameter]:
+    """Parameters of a registered target or network (``part`` of the study file: target or networks), by name.
 
     A user's networks (an import path) declare ``latent_dim`` only; their other options are free.
     """
-    if registry == "networks" and isinstance(name, str) and ":" in name:
+    if part == "networks" and isinstance(name, str) and ":" in name:
         return {p.name: p for p in NETWORKS["mlp"].parameters if p.name == "latent_dim"}
-    entries = TARGETS if registry == "target" else NETWORKS
+    entries = TARGETS if part == "target" else NETWORKS
     entry = entries.get(name) if isinstance(name, str) else None
     return {p.name: p for p in entry.parameters} if entry else {}
 
