@@ -573,7 +573,7 @@ ODD = st.one_of(
     st.just({"low": 1, "high": math.inf, "points": 3}),
     st.lists(st.integers() | st.floats() | st.text(max_size=3), max_size=3),
     st.dictionaries(st.text(max_size=4), st.integers(), max_size=2),
-)
+).map(copy.deepcopy)  # `just` hands out one object: a mutation put inside itself would be endless
 
 
 def _paths(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
