@@ -6,82 +6,29 @@ The registries in losses.py, penalties.py, ... hold the code under the same keys
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
+from trainers.catalogue_models import NETWORKS, TARGETS
+from trainers.declaration import Entry, Parameter, integer, positive, registry
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parameter:
-    """One number or choice of an entry or a factor, with its range; ``default=None`` means required."""
-
-    name: str
-    kind: Literal["number", "integer", "choice"]
-    meaning: str
-    default: float | int | str | None = None
-    low: float = -math.inf
-    high: float = math.inf
-    low_open: bool = False
-    high_open: bool = False
-    choices: tuple[str, ...] = ()
-
-    @property
-    def rule(self) -> str:
-        """The allowed values in words, for error messages and ``ganstudy losses``."""
-        if self.kind == "choice":
-            return "one of " + ", ".join(self.choices)
-        noun = "a whole number" if self.kind == "integer" else "a number"
-        bounds = []
-        if self.low > -math.inf:
-            bounds.append(f"{'>' if self.low_open else '>='} {self.low:g}")
-        if self.high < math.inf:
-            bounds.append(f"{'<' if self.high_open else '<='} {self.high:g}")
-        return " ".join([noun, " and ".join(bounds)]).strip()
-
-    def allows(self, value: object) -> bool:
-        """Whether ``value`` keeps the rule; a bool is never a number, NaN and infinities never pass."""
-        if self.kind == "choice":
-            return value in self.choices
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return False
-        if self.kind == "integer" and int(value) != value:
-            return False
-        above = value > self.low if self.low_open else value >= self.low
-        below = value < self.high if self.high_open else value <= self.high
-        return above and below
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """One registered loss, penalty, optimizer, target or network.
-
-    ``generator_formula`` is only for losses; ``penalised`` marks terms that pay a double backward
-    (they cost one more gradient evaluation per discriminator step).
-    """
-
-    name: str
-    summary: str
-    reference: str
-    formula: str = ""
-    generator_formula: str = ""
-    parameters: tuple[Parameter, ...] = ()
-    penalised: bool = False
-
-    @property
-    def defaults(self) -> dict[str, float | int | str | None]:
-        """Parameter name -> default (None: required)."""
-        return {p.name: p.default for p in self.parameters}
-
-
-def _registry(*entries: Entry) -> Mapping[str, Entry]:
-    return MappingProxyType({entry.name: entry for entry in entries})
-
+__all__ = [
+    "FACTORS",
+    "LOSSES",
+    "MEMBER_NUMBERS",
+    "NETWORKS",
+    "OPTIMIZERS",
+    "PENALTIES",
+    "PRESETS",
+    "TARGETS",
+    "Entry",
+    "Parameter",
+    "gradient_evaluations_per_step",
+]
 
 _GOODFELLOW = "Goodfellow et al. 2014, arXiv:1406.2661"
 
-LOSSES: Mapping[str, Entry] = _registry(
+LOSSES: Mapping[str, Entry] = registry(
     Entry(
         name="minimax",
         summary="The original saturating game: the generator minimises log(1 - sigmoid(D)).",
@@ -128,7 +75,7 @@ LOSSES: Mapping[str, Entry] = _registry(
 
 _WEIGHT = Parameter(name="penalty_weight", kind="number", low=0, meaning="the paper's gamma or lambda", default=None)
 
-PENALTIES: Mapping[str, Entry] = _registry(
+PENALTIES: Mapping[str, Entry] = registry(
     Entry(name="none", summary="No penalty.", reference=""),
     Entry(
         name="weight_clipping",
@@ -186,7 +133,7 @@ PRESETS: Mapping[str, Mapping[str, str | float]] = MappingProxyType(
     }
 )
 
-OPTIMIZERS: Mapping[str, Entry] = _registry(
+OPTIMIZERS: Mapping[str, Entry] = registry(
     Entry(
         name="sgd",
         summary="Stochastic gradient descent with momentum, the rule of Algorithm 1.",
@@ -249,65 +196,15 @@ OPTIMIZERS: Mapping[str, Entry] = _registry(
     ),
 )
 
-
-def _integer(name: str, default: int | None, meaning: str, *, low: int = 1, high: float = math.inf) -> Parameter:
-    return Parameter(name=name, kind="integer", default=default, low=low, high=high, meaning=meaning)
-
-
-def _positive(name: str, default: float | None, meaning: str) -> Parameter:
-    return Parameter(name=name, kind="number", default=default, low=0, low_open=True, meaning=meaning)
-
-
-TARGETS: Mapping[str, Entry] = _registry(
-    Entry(
-        name="ring",
-        summary="Equal Gaussians on a circle, in the plane.",
-        reference="Lin et al. 2018 (PacGAN), arXiv:1712.04086",
-        parameters=(
-            _integer("modes", 8, "Gaussians on the circle", low=2, high=1000),
-            _positive("radius", 2.0, "of the circle"),
-            _positive("std", 0.1, "standard deviation of each Gaussian"),
-        ),
-    ),
-    Entry(
-        name="grid",
-        summary="Equal Gaussians on a square grid centred at the origin, in the plane.",
-        reference="Lin et al. 2018 (PacGAN), arXiv:1712.04086",
-        parameters=(
-            _integer("side", 5, "Gaussians along a side", low=2, high=31),
-            _positive("spacing", 2.0, "between neighbours"),
-            _positive("std", 0.05, "standard deviation of each Gaussian"),
-        ),
-    ),
-    Entry(
-        name="digits",
-        summary="Real handwritten digits, 8x8, scaled to [-1, 1]; half to train on, half held out.",
-        reference="Alpaydin & Kaynak 1998 (UCI), as carried by scikit-learn",
-    ),
-)
-
-NETWORKS: Mapping[str, Entry] = _registry(
-    Entry(
-        name="mlp",
-        summary="ReLU generator (tanh output for images) and leaky-ReLU discriminator of equal width and depth.",
-        reference="",
-        parameters=(
-            _integer("latent_dim", 16, "dimensions of the normal latent z", high=4096),
-            _integer("width", 64, "units of each hidden layer", high=8192),
-            _integer("depth", 2, "hidden layers", high=16),
-        ),
-    ),
-)
-
 FACTORS: Mapping[str, Parameter] = MappingProxyType(
     {
         p.name: p
         for p in (
-            _integer("k", 1, "discriminator steps per generator step", high=1000),
-            _positive("learning_rate", None, "of both players"),
-            _positive("generator_learning_rate", None, "of the generator"),
-            _positive("discriminator_learning_rate", None, "of the discriminator"),
-            _integer("batch_size", 128, "real samples per discriminator step, and as many fakes", high=65536),
+            integer("k", 1, "discriminator steps per generator step", high=1000),
+            positive("learning_rate", None, "of both players"),
+            positive("generator_learning_rate", None, "of the generator"),
+            positive("discriminator_learning_rate", None, "of the discriminator"),
+            integer("batch_size", 128, "real samples per discriminator step, and as many fakes", high=65536),
             Parameter(
                 name="optimizer",
                 kind="choice",

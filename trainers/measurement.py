@@ -10,7 +10,10 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasurementInfo:
-    """One measured quantity: ``direction`` says which way is better; ``sparse`` ones skip evaluations."""
+    """One measured quantity: ``direction`` says which way is better; ``sparse`` ones skip evaluations.
+
+    ``group``: empty for what every study measures, else the optional group it belongs to.
+    """
 
     name: str
     unit: str
@@ -18,6 +21,7 @@ class MeasurementInfo:
     comparable_across_losses: bool
     meaning: str
     sparse: bool = False
+    group: str = ""
 
 
 COUNTERS: tuple[str, ...] = ("generator_step", "discriminator_steps", "samples_seen")
@@ -32,6 +36,7 @@ def _info(
     *,
     comparable: bool = True,
     sparse: bool = False,
+    group: str = "",
 ) -> MeasurementInfo:
     return MeasurementInfo(
         name=name,
@@ -40,6 +45,7 @@ def _info(
         meaning=meaning,
         comparable_across_losses=comparable,
         sparse=sparse,
+        group=group,
     )
 
 

@@ -12,6 +12,7 @@ class Program:
 
     ``target`` and ``networks`` are the study file's mappings with defaults filled in (``name`` and parameters).
     ``horizon`` counts generator steps; ``evaluations`` follow evaluation 0, which precedes training.
+    ``measurements`` are the optional groups that are on (``MeasurementInfo.group``).
     """
 
     loss: str
@@ -25,6 +26,7 @@ class Program:
     horizon: int
     evaluations: int
     evaluation_samples: int
+    measurements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
