@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from study.criteria import Criteria
+from study.criteria import WINDOW_KEYS, Criteria
 from study.evidence import (
     Evidence,
     Flags,
@@ -21,8 +22,11 @@ from study.evidence import (
     mean,
     median,
 )
+from study.outcomes_dirac import MEANINGS as RADIUS_MEANINGS
+from study.outcomes_dirac import RULE, judge_radius
+from study.outcomes_dirac import THRESHOLDS as RADIUS_THRESHOLDS
 
-__all__ = ["OUTCOMES", "Criteria", "Outcome", "Series", "judge"]
+__all__ = ["OUTCOMES", "RADIUS_MEANINGS", "RADIUS_THRESHOLDS", "Criteria", "Outcome", "Series", "judge", "judge_under"]
 
 OUTCOMES: tuple[str, ...] = (
     "converged",
@@ -51,10 +55,10 @@ _FINE_STEPS = 16
 class Outcome:
     """How a replicate ended.
 
-    ``kind``: nonfinite or blowup (diverged), dead, partial_collapse or quality (plateau), late (collapsed after
-    having converged), else empty. ``t_event``: generator step of the death, of the onset of blow-up or collapse, or
-    of the first sustained convergence. ``margin``: smallest relative change of any one threshold that changes the
-    outcome, at most 1; None where no threshold was used.
+    ``kind``: nonfinite or blowup (diverged), dead, partial_collapse or quality (plateau; rest where parameters are
+    judged), late (collapsed after having converged), else empty. ``t_event``: generator step of the death, of the
+    onset of blow-up or collapse, or of the first sustained convergence. ``margin``: smallest relative change of any
+    one threshold that changes the outcome, at most 1; None where no threshold was used.
     """
 
     outcome: str
@@ -66,7 +70,8 @@ class Outcome:
 def judge(series: Series, criteria: Criteria, reference: Reference) -> Outcome:
     """Label one series; the first rule that matches wins.
 
-    ``reference``: the target's d_real, d_ref, d_far, dimensions, and the ceilings of what was measured.
+    ``reference``: the target's d_real, d_ref, d_far, dimensions, and the ceilings of what was measured; or the rule
+    that takes the place of the criteria (``study.outcomes_dirac``).
     ValueError names what the reference lacks.
     """
     death = first_non_finite(series)
@@ -77,10 +82,39 @@ def judge(series: Series, criteria: Criteria, reference: Reference) -> Outcome:
     rows = complete_rows(series)
     if len(rows) < series.planned_evaluations + 1:
         return Outcome("failed", "", None, None)
+    if reference.get("rule") == RULE:
+        return Outcome(*judge_radius(series, rows))
     evidence = gather(series, rows, criteria, reference)
     label = str(_labels(evidence, _batch(criteria.thresholds))[0])
     outcome = label.partition("/")[0]
     return Outcome(outcome, _kind(label, evidence), _event(label, evidence), _margin(outcome, evidence))
+
+
+def judge_under(series: Series, variants: Sequence[Criteria], reference: Reference) -> list[tuple[str, str]]:
+    """(outcome, kind) of one series under each of several criteria: those of ``judge``, in the time of one.
+
+    The criteria may differ in their thresholds, not in the windows. ValueError: they do, or ``reference`` lacks
+    something.
+    """
+    if len({tuple(getattr(one, key) for key in WINDOW_KEYS) for one in variants}) > 1:
+        raise ValueError(f"criteria judged together must agree in {', '.join(WINDOW_KEYS)}.")
+    rows = complete_rows(series)
+    cut_short = first_non_finite(series) is not None or series.censored or len(rows) < series.planned_evaluations + 1
+    if cut_short or reference.get("rule") == RULE:  # no threshold is asked
+        ended = judge(series, variants[0], reference)
+        return [(ended.outcome, ended.kind)] * len(variants)
+    evidence = gather(series, rows, variants[0], reference)
+    labels = [str(label) for label in _labels(evidence, _stacked(tuple(variants)))]
+    return [
+        (label.partition("/")[0], _kind(label, replace(evidence, criteria=one)))
+        for label, one in zip(labels, variants, strict=True)
+    ]
+
+
+@lru_cache(maxsize=4)
+def _stacked(variants: tuple[Criteria, ...]) -> _Batch:
+    thresholds = [one.thresholds for one in variants]
+    return {name: np.array([[values[name]] for values in thresholds]) for name in thresholds[0]}
 
 
 # --- the rules, for a batch of thresholds at once --------------------------------------------------

@@ -1,0 +1,179 @@
+"""How much hangs on the criteria: every replicate judged again under a grid of them, every verdict drawn again."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.arms import UNUSED, Arm
+from analysis.compare import ALPHA, DELTA, arms, unstable_arms
+from analysis.estimators import weighted_share
+from analysis.frames import StudyFrames
+from analysis.verdicts import Rule, decide
+from analysis.weights import inference_target
+from analysis.wording import mapping
+from study.outcomes import Criteria, Series, judge_under
+from trainers.measurement import MEASUREMENTS
+
+FACTORS = (0.5, 1.0, 1.5)
+SMALLEST_SHORTFALL = 0.05
+"""A study that asks converged runs for every mode is loosened by this share of them."""
+
+GAP = 0.05
+"""Two coverages that would meet are kept this far apart: collapsed must stay below converged."""
+
+VARIED = ("u_converged", "coverage_converged", "coverage_collapsed")
+
+ROBUST = 0.9
+"""Share of the variants in which a statement must hold to be called robust."""
+
+VARIANT_COLUMNS: tuple[str, ...] = ("variant", *VARIED, "own", "leader", "changed")
+PAIR_COLUMNS: tuple[str, ...] = (
+    "variant",
+    "loss_a",
+    "loss_b",
+    "difference",
+    "verdict_kind",
+    "winner",
+    "agrees",
+    "same",
+)
+
+
+def variants(criteria: Criteria) -> list[Criteria]:
+    """The 27 criteria of the grid, the study's own in the middle (index 13); clipped to what criteria allow.
+
+    u_converged and coverage_collapsed times .5, 1, 1.5; the modes that a converged run may lack times .5, 1, 2
+    (coverage_converged .9 -> .95, .9, .8). Where the coverages would meet, collapsed stays GAP below converged.
+    """
+    lacking = 1 - criteria.coverage_converged
+    loosest = max(1 - 2 * max(lacking, SMALLEST_SHORTFALL / 2), criteria.coverage_converged / 2)
+    most = [1 - 0.5 * lacking, criteria.coverage_converged, loosest]
+    found = []
+    for near, high, low in itertools.product(FACTORS, most, FACTORS):
+        few = criteria.coverage_collapsed * low
+        clipped = few if few < high else max(high - GAP, high / 2)
+        u = criteria.u_converged * near
+        found.append(replace(criteria, u_converged=u, coverage_converged=high, coverage_collapsed=clipped))
+    return found
+
+
+def rejudged(frames: StudyFrames, criteria: Sequence[Criteria]) -> list[StudyFrames]:
+    """The study as it would stand under each of ``criteria``: outcomes judged again from the kept curves.
+
+    Runs that were lost or pruned stay so; kinds of plateau follow the new outcome. ValueError: the outcomes came with
+    a table of runs, so there are no curves to judge.
+    """
+    if frames.criteria is None or not len(frames.curves):
+        raise ValueError("outcomes can only be judged again where the study's curves and criteria are known")
+    outcomes = [list(frames.runs["outcome"]) for _ in criteria]
+    kinds = [list(frames.runs["kind"]) for _ in criteria]
+    for row, series, reference in _series(frames):
+        for i, (outcome, kind) in enumerate(judge_under(series, criteria, reference)):
+            outcomes[i][row], kinds[i][row] = outcome, kind
+    return [
+        replace(
+            frames,
+            runs=frames.runs.assign(outcome=outcomes[i], kind=kinds[i]),
+            provenance={**frames.provenance, "criteria": asdict(one), "criteria_hash": one.hash},
+        )
+        for i, one in enumerate(criteria)
+    ]
+
+
+def _series(frames: StudyFrames) -> Iterator[tuple[int, Series, Mapping[str, Any]]]:
+    """(row of runs, series, reference) of every run that has an outcome of its own."""
+    targets = mapping(frames.reference.get("targets"))
+    entries: Any = frames.plan.get("configurations") or ()
+    planned = {str(entry["configuration_key"]): entry for entry in entries}
+    rows = {
+        (str(run["configuration_key"]), int(run["replicate"])): i
+        for i, run in enumerate(frames.runs[["configuration_key", "replicate", "outcome"]].to_dict("records"))
+        if run["outcome"] not in UNUSED
+    }
+    measured = [name for name in MEASUREMENTS if name in frames.curves]
+    for (key, replicate), own in frames.curves.groupby(["configuration_key", "replicate"], sort=False):
+        row = rows.get((str(key), int(str(replicate))))
+        if row is None:
+            continue
+        entry = planned[str(key)]
+        series = Series(
+            generator_step=own["generator_step"].to_numpy(dtype=np.int64),
+            finite=own["finite"].to_numpy(dtype=bool),
+            values={name: own[name].to_numpy(dtype=np.float64) for name in measured},
+            planned_evaluations=int(entry["budget"]["evaluations"]),
+        )
+        yield row, series, mapping(targets.get(str(entry["target_id"])))
+
+
+def multiverse(frames: StudyFrames) -> dict[str, pd.DataFrame]:
+    """``variants`` (one row per criteria: its values, the leading label, the share of runs that changed outcome) and
+    ``pairs`` (one row per criteria and pair: the verdict, and whether it agrees with that of the study's own).
+
+    ``agrees``: the same winner, or no winner in both; ``same``: the same verdict word for word. Raises as
+    ``rejudged`` does.
+    """
+    if frames.criteria is None:
+        raise ValueError("outcomes can only be judged again where the study's curves and criteria are known")
+    grid = variants(frames.criteria)
+    base = {(row["loss_a"], row["loss_b"]): row for row in verdicts(frames, arms(frames))}
+    rows, pairs = [], []
+    for i, (one, judged) in enumerate(zip(grid, rejudged(frames, grid), strict=True)):
+        changed = (judged.runs["outcome"] != frames.runs["outcome"]).mean() if len(frames.runs) else math.nan
+        success = arms(judged)
+        settings = {name: getattr(one, name) for name in VARIED}
+        own = {"own": one == frames.criteria, "leader": leader(success), "changed": changed}
+        rows.append({"variant": i, **settings, **own})
+        for pair in verdicts(judged, success):
+            held = base[(pair["loss_a"], pair["loss_b"])]
+            agrees, same = pair["winner"] == held["winner"], pair["verdict_kind"] == held["verdict_kind"]
+            pairs.append({"variant": i, **pair, "agrees": agrees, "same": agrees and same})
+    return {
+        "variants": pd.DataFrame(rows, columns=list(VARIANT_COLUMNS)),
+        "pairs": pd.DataFrame(pairs, columns=list(PAIR_COLUMNS)),
+    }
+
+
+def verdicts(frames: StudyFrames, success: Mapping[str, Arm]) -> list[dict[str, Any]]:
+    """Every pair's verdict as in ``contrasts_table``, without its p-values, which no verdict needs.
+
+    ``success``: the arms of the labels, from ``arms``.
+    """
+    target, shaky = inference_target(frames), unstable_arms(frames)
+    pairs = list(itertools.combinations(frames.labels(), 2))
+    pruned = set(frames.runs.loc[frames.runs["outcome"] == "censored", "loss"])
+    found = []
+    for a, b in pairs:
+        rule = Rule(delta=DELTA, alpha=ALPHA, pairs=len(pairs), target=target, pruned=bool({a, b} & pruned))
+        found.append({"loss_a": a, "loss_b": b, **decide((a, b), (success[a], success[b]), (shaky[a], shaky[b]), rule)})
+    return found
+
+
+def leader(success: Mapping[str, Arm]) -> str:
+    """The label of the highest success; "" where two share it or none is known."""
+    shares = {label: weighted_share(arm.cells).value for label, arm in success.items()}
+    best = max((value for value in shares.values() if not math.isnan(value)), default=math.nan)
+    first = [label for label, value in shares.items() if value >= best - 1e-12]
+    return first[0] if len(first) == 1 else ""
+
+
+def agreement(found: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """In how many variants the leader stays, and each pair's verdict: counts, shares, and whether both are robust."""
+    table, pairs = found["variants"], found["pairs"]
+    own = str(table.loc[table["own"], "leader"].iloc[0])
+    kept = int((table["leader"] == own).sum())
+    by_pair = pairs.groupby(["loss_a", "loss_b"], sort=False, as_index=False)[["agrees", "same"]].mean()
+    return {
+        "variants": len(table),
+        "leader": own,
+        "leader_kept": kept,
+        "leader_share": kept / len(table),
+        "pairs": by_pair.rename(columns={"agrees": "winner_share", "same": "verdict_share"}).to_dict("records"),
+        "robust": kept >= ROBUST * len(table) and bool((by_pair["agrees"] >= ROBUST).all()),
+    }
