@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from study.outcomes import Criteria, Series, judge
-from trainers.measurement import MEASUREMENTS
+from trainers.measurement import EVERY_MEASUREMENT, MEASUREMENTS, columns
 
 NON_FINITE = 1e300
 """From here on a number is not one: SQL stores turn infinity into 1.797e308."""
@@ -27,6 +27,7 @@ CURVE_COLUMNS: tuple[str, ...] = (
     "finite",
     *MEASUREMENTS,
 )
+"""Of a study that switches no optional measurement on; theirs follow."""
 
 RUN_COLUMNS: tuple[str, ...] = ("configuration_key", "loss", "adversarial_loss", "penalty", "replicate", "seed")
 
@@ -54,20 +55,29 @@ def merge_plans(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
+def measured(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of all that any configuration of the plan measures: known before the first row (T14)."""
+    return columns({str(group) for entry in plan["configurations"] for group in entry.get("measurements", ())})
+
+
 def clean_curves(parts: Sequence[pd.DataFrame], plan: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, int]]:
     """All rows in the plan's order, each evaluation once, huge numbers as events; and how often both were needed.
 
-    A value that is infinite or at least 1e300 becomes NaN and marks its row as not finite.
+    A value that is infinite or at least 1e300 becomes NaN and marks its row as not finite; an optional measurement
+    is a diagnosis, which only becomes NaN.
     """
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CURVE_COLUMNS))
-    for name in MEASUREMENTS:
+    names = measured(plan)
+    kept = [*CURVE_COLUMNS, *(name for name in names if name not in MEASUREMENTS)]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=kept)
+    for name in names:
         if name not in table:
             table[name] = math.nan
-    values = table[list(MEASUREMENTS)].astype(np.float64).to_numpy(copy=True)
+    values = table[list(names)].astype(np.float64).to_numpy(copy=True)
     huge = np.abs(values) >= NON_FINITE
     values[huge] = math.nan
-    table = table.assign(**dict(zip(MEASUREMENTS, values.T, strict=True)))
-    table["finite"] = table["finite"].astype(bool).to_numpy() & ~huge.any(axis=1)
+    table = table.assign(**dict(zip(names, values.T, strict=True)))
+    ended = huge[:, [name in MEASUREMENTS for name in names]].any(axis=1)
+    table["finite"] = table["finite"].astype(bool).to_numpy() & ~ended
     identity = ["configuration_key", "replicate", "generator_step", "evaluation"]
     order = {str(c["configuration_key"]): i for i, c in enumerate(plan["configurations"])}
     table = table[table["configuration_key"].isin(list(order))]
@@ -75,7 +85,7 @@ def clean_curves(parts: Sequence[pd.DataFrame], plan: Mapping[str, Any]) -> tupl
     table = table.assign(_rank=rank).sort_values(["_rank", *identity[1:]], kind="stable")
     once = table.drop_duplicates(identity, keep="last")
     counts = {"clipped_values": int(huge.sum()), "duplicate_rows": len(table) - len(once)}
-    return once[list(CURVE_COLUMNS)].reset_index(drop=True), counts
+    return once[kept].reset_index(drop=True), counts
 
 
 def build_runs(plan: Mapping[str, Any], curves: pd.DataFrame, judging: Judging) -> pd.DataFrame:
@@ -88,10 +98,10 @@ def build_runs(plan: Mapping[str, Any], curves: pd.DataFrame, judging: Judging) 
         _identity(entry, replicate) | _result(by_run.get((str(entry["configuration_key"]), replicate)), entry, judging)
         for entry, replicate in planned(plan)
     ]
-    finals = [f"final_{name}" for name in MEASUREMENTS]
+    finals = [f"final_{name}" for name in measured(plan)]
     factors = sorted({name for entry in plan["configurations"] for name in entry["factors"]} - {"k", "learning_rate"})
-    columns = [*RUN_COLUMNS[:4], "k", "learning_rate", *factors, *RUN_COLUMNS[4:]]
-    table = pd.DataFrame(rows, columns=[*columns, "outcome", "kind", "t_event", "margin", *finals])
+    identity = [*RUN_COLUMNS[:4], "k", "learning_rate", *factors, *RUN_COLUMNS[4:]]
+    table = pd.DataFrame(rows, columns=[*identity, "outcome", "kind", "t_event", "margin", *finals])
     floats = dict.fromkeys([*finals, "margin", "t_event", "learning_rate"], "float64")
     return table.astype({**floats, "replicate": "int64"})
 
@@ -115,7 +125,7 @@ def _result(rows: pd.DataFrame | None, entry: Mapping[str, Any], judging: Judgin
     series = Series(
         generator_step=rows["generator_step"].to_numpy(dtype=np.int64),
         finite=rows["finite"].to_numpy(dtype=bool),
-        values={name: rows[name].to_numpy(dtype=np.float64) for name in MEASUREMENTS},
+        values={name: rows[name].to_numpy(dtype=np.float64) for name in EVERY_MEASUREMENT if name in rows},
         planned_evaluations=evaluations,
         censored=judging.may_prune and bool(rows["finite"].all()) and len(rows) < evaluations + 1,
     )
@@ -132,4 +142,4 @@ def _result(rows: pd.DataFrame | None, entry: Mapping[str, Any], judging: Judgin
 def _finals(rows: pd.DataFrame, *, complete: bool) -> dict[str, float]:
     """The last row's measurements: NaN for a death and for a series that was cut short, which has no end."""
     last = rows.iloc[-1]
-    return {f"final_{name}": float(last[name]) if complete else math.nan for name in MEASUREMENTS}
+    return {f"final_{name}": float(last[name]) if complete else math.nan for name in EVERY_MEASUREMENT if name in rows}

@@ -22,13 +22,13 @@ TOP, BOTTOM = 1.75, -0.05
 """Ends of the curves' axis; larger distances are drawn at the edge and said in words."""
 _LABEL_GAP = 0.125
 """Least distance of two curves' names, on that axis."""
-_CURVES = (
+CURVES = (
     ("u", "#1d2329", "-", "distance u"),
     ("mode_coverage", "#0b5c8a", "-", "modes m"),
     ("quality", "#8a5fb0", "--", "quality q"),
     ("nn_coverage", "#b4642d", (0, (3, 1, 1, 1)), "neighbours"),
 )
-QUANTITIES: tuple[str, ...] = tuple(name for name, *_ in _CURVES)
+QUANTITIES: tuple[str, ...] = tuple(name for name, *_ in CURVES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,7 @@ def _example_title(figure: Figure, y: float, example: Mapping[Any, Any]) -> None
 
 def _draw_curves(axes: Axes, own: pd.DataFrame, scale: Scale, *, horizon: float) -> None:
     ends = []
-    for name, colour, dash, word in _CURVES:
+    for name, colour, dash, word in CURVES:
         points = own[["generator_step", name]].dropna()
         if points.empty:
             continue

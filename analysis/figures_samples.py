@@ -57,18 +57,34 @@ def draw_samples(
 
 
 def is_image(dimensions: int) -> bool:
-    """Whether a flat sample is drawn as a square grey image."""
-    return dimensions >= 16 and math.isqrt(dimensions) ** 2 == dimensions
+    """Whether a flat sample is drawn as a square image, grey or of three colours."""
+    return _image_layout(dimensions) is not None
+
+
+def _image_layout(dimensions: int) -> tuple[int, int] | None:
+    """Channels (1 or 3) and side of the square images that have so many numbers; None when there are none."""
+    for channels in (1, 3):
+        edge = math.isqrt(dimensions // channels)
+        if edge >= 4 and channels * edge**2 == dimensions:
+            return channels, edge
+    return None
 
 
 def tiles(points: np.ndarray, *, side: int) -> np.ndarray:
-    """The first side x side images of [n, d] as one picture: -1 is paper, 1 is ink, a light line between them."""
-    edge = math.isqrt(points.shape[1])
-    picture = np.full((side * (edge + 1) - 1, side * (edge + 1) - 1), GUTTER)
+    """The first side x side images of [n, d] as one picture: -1 is paper, 1 is ink, a light line between them.
+
+    Images of three colours make a picture [h, w, 3] from 0 (dark) to 1 (bright).
+    """
+    layout = _image_layout(points.shape[1])
+    assert layout is not None, f"samples of {points.shape[1]} numbers are no square images"
+    channels, edge = layout
+    size = side * (edge + 1) - 1
+    picture = np.full((channels, size, size), GUTTER if channels == 1 else -GUTTER)
     for i, image in enumerate(points[: side * side]):
         y, x = (i // side) * (edge + 1), (i % side) * (edge + 1)
-        picture[y : y + edge, x : x + edge] = np.nan_to_num(image, nan=-1.0).clip(-1, 1).reshape(edge, edge)
-    return picture
+        square = np.nan_to_num(image, nan=-1.0).clip(-1, 1).reshape(channels, edge, edge)
+        picture[:, y : y + edge, x : x + edge] = square
+    return picture[0] if channels == 1 else np.moveaxis((picture + 1) / 2, 0, -1)
 
 
 def _draw_plane(axes: Axes, points: np.ndarray, centres: np.ndarray | None, limit: float, *, large: bool) -> None:

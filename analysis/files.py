@@ -130,7 +130,7 @@ def replaced_folder(out: Path) -> Iterator[Path]:
     folder would delete them.
     """
     out = out.resolve()
-    _refuse_foreign(out)
+    refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
     aside = out.with_name(f".{out.name}.old-{os.getpid()}")
@@ -148,7 +148,8 @@ def replaced_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path) -> None:
+    """Raises OutputError where ``out`` is a file, or a folder with files that no manifest of ours lists."""
     if not out.exists():
         return
     if not out.is_dir():

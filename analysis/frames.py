@@ -9,12 +9,12 @@ import pandas as pd
 
 from study.outcomes import Criteria
 from trainers.catalogue import PENALTIES
-from trainers.measurement import MEASUREMENTS
+from trainers.measurement import EVERY_MEASUREMENT
 
 SAMPLE_COLUMNS: tuple[str, ...] = ("configuration_key", "replicate", "generator_step", "sample", "x")
 
 RESULT_COLUMNS: frozenset[str] = frozenset(
-    {"replicate", "seed", "outcome", "kind", "t_event", "margin", *(f"final_{name}" for name in MEASUREMENTS)}
+    {"replicate", "seed", "outcome", "kind", "t_event", "margin", *(f"final_{name}" for name in EVERY_MEASUREMENT)}
 )
 """Columns of ``runs`` that say how a replicate ended (or which one it is)."""
 

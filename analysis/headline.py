@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.dirac_cells import is_dirac
 from analysis.frames import StudyFrames
+from analysis.report_dirac import agreement_sentence
 from analysis.wording import counted, listed, mapping, percent, percent_range, rate_text
 
 Row = Mapping[Any, Any]
@@ -32,7 +34,8 @@ def headline(
 ) -> str:
     """A few plain sentences: protocol and shares of success, the verdicts, how runs fail, what is open.
 
-    Where one of ``warnings`` blocks the evidence, its title comes first and no verdict is told.
+    Where one of ``warnings`` blocks the evidence, its title comes first and no verdict is told. A study of the
+    Dirac-GAN, where all is settled by a theorem, is told by its agreement with it instead of by verdicts.
     """
     rows = [row for row in losses.to_dict("records") if not math.isnan(row["success"])]
     blocking = [str(warning["title"]) for warning in warnings if warning["blocks"]]
@@ -40,6 +43,8 @@ def headline(
     if not rows:
         return " ".join(filter(None, [blocked, "No run of this study can be judged yet."]))
     ranked = sorted(rows, key=lambda row: -row["success"])  # stable: ties keep the study's order
+    if is_dirac(frames):
+        return " ".join(filter(None, [blocked, agreement_sentence(frames), _success_sentence(frames, ranked)]))
     pairs = [] if blocked else contrasts.to_dict("records")
     sentences = [
         blocked,
@@ -172,9 +177,10 @@ def _protocol(frames: StudyFrames) -> str:
         mapping(frames.spec.get(name)) for name in ("fixed", "networks", "budget", "target")
     )
     optimizer = _familiar(fixed.get("optimizer", ""))
-    numbers = [f"{fixed[name]:g}" for name in ("beta1", "beta2", "momentum") if _is_number(fixed.get(name))]
+    used = [name for name in ("beta1", "beta2", "momentum") if _is_number(fixed.get(name))]
+    numbers = [f"{fixed[name]:g}" for name in used if name != "momentum" or fixed[name]]
     parts = [f"{optimizer} ({', '.join(numbers)})" if optimizer and numbers else optimizer]
-    if "name" in networks:
+    if "name" in networks and networks["name"] != target.get("name"):
         size = f" {networks['depth']}x{networks['width']}" if {"depth", "width"} <= networks.keys() else ""
         parts.append(f"{_familiar(networks['name'])}{size}")
     if _is_number(budget.get("value")):
@@ -190,6 +196,8 @@ def _familiar(name: object) -> str:
 
 def _target_name(target: Row) -> str:
     modes = target.get("modes")
+    if target["name"] == "dirac":
+        return "the Dirac-GAN"
     return f"{target['name']}-{modes}" if modes else str(target["name"])
 
 

@@ -121,6 +121,29 @@ def load_study(
     )
 
 
+def load_replicate(
+    name: str,
+    configuration_key: str,
+    replicate: int,
+    *,
+    home: str | Path | None = None,
+    tracking_uri: str | None = None,
+) -> pd.DataFrame:
+    """One replicate's rows exactly as recorded, in time's order; none while its configuration has not ended.
+
+    ``home`` and ``tracking_uri`` as in ``load_study``; reads one configuration only. LookupError: no such study.
+    """
+    folder = _home(home)
+    store = Store(tracking_uri or _launched_with(folder / name) or f"sqlite:///{folder.absolute()}/mlflow.db")
+    runs = store.runs(store.experiment_id(name), "configuration")
+    own = [run for run in runs if run.tags["ganstudy.configuration_key"] == configuration_key]
+    with tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch:
+        parts = _replicates(store, own, Path(scratch))
+    found = [rows[rows["replicate"] == replicate] for rows in parts]
+    found = [rows for rows in found if len(rows)]
+    return found[-1].sort_values("evaluation", ignore_index=True) if found else pd.DataFrame()
+
+
 def _study_files(
     store: Store, launches: Sequence[Recorded], root: Path, scratch: Path
 ) -> dict[str, list[Mapping[str, Any]]]:

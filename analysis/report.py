@@ -16,7 +16,7 @@ from analysis.frames import StudyFrames
 from analysis.report_figures import draw_all
 from analysis.report_page import SEVERITIES, PageFigure, PageInput, render
 from analysis.report_text import flow, question
-from trainers.measurement import MEASUREMENTS
+from trainers.measurement import EVERY_MEASUREMENT, MEASUREMENTS
 
 SCHEMA_VERSION = 1
 
@@ -34,7 +34,7 @@ RUN_COLUMNS: tuple[str, ...] = (
     "t_event",
     *(f"final_{name}" for name in MEASUREMENTS),
 )
-"""The first columns of runs.csv, in this order; the other factors and the margin follow."""
+"""The first columns of runs.csv, in this order; optional measurements, the other factors and the margin follow."""
 
 DATA_FILES: tuple[str, ...] = (
     "report.json",
@@ -81,13 +81,18 @@ def build_report(frames: StudyFrames, *, out: Path | str) -> Report:
 
 
 def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per planned replicate: RUN_COLUMNS first (empty where unknown), then the other columns by name."""
+    """One row per planned replicate: RUN_COLUMNS first (empty where unknown), then the other columns by name.
+
+    The final values of optional measurements, where there are any, stand between them in their own order.
+    """
     table = runs.copy()
     for name in RUN_COLUMNS:
         if name not in table:
             table[name] = math.nan
-    extra = sorted(str(name) for name in table.columns if name not in RUN_COLUMNS)
-    table = table[[*RUN_COLUMNS, *extra]]
+    optional = [final for name in EVERY_MEASUREMENT if (final := f"final_{name}") not in RUN_COLUMNS]
+    first = [*RUN_COLUMNS, *(final for final in optional if final in table)]
+    extra = sorted(str(name) for name in table.columns if name not in first)
+    table = table[[*first, *extra]]
     whole = [name for name in ("k", "t_event", "seed", "replicate") if _is_whole(table[name])]
     return table.astype(dict.fromkeys(whole, "Int64"))
 
@@ -136,6 +141,7 @@ def _draw(frames: StudyFrames, report: Report, folder: Path) -> tuple[list[PageF
                 heading=drawn.heading,
                 hotspots=drawn.hotspots,
                 data=tuple(drawn.tables),
+                commands=drawn.commands,
             )
         )
     return figures, cells

@@ -13,15 +13,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.compare import DELTA, by_success
+from analysis.dirac_cells import is_dirac, oracle_table
 from analysis.figures import forest, outcome_bars, outcome_table
 from analysis.figures_cells import phase_table, rate_factor
+from analysis.figures_dirac import boundary_figure
 from analysis.figures_examples import CLOSEST, Scale, choose_examples, example_curves, example_figure
+from analysis.figures_orbits import orbit_figure, orbit_table
 from analysis.figures_phase import Hotspot, phase_diagrams
 from analysis.figures_response import response_figure
 from analysis.figures_samples import mode_centres, snapshots
 from analysis.figures_style import OUTCOMES, png_bytes, svg_bytes
 from analysis.files import csv_text, write_text
 from analysis.frames import StudyFrames
+from analysis.report_dirac import boundary_caption, orbit_caption
 from analysis.report_text import DIFFERENCES, INTERVALS, TARGETS, phase_words, weights_words
 from analysis.wording import mapping, number_text, rate_text, shown
 from study.outcomes import Criteria
@@ -40,6 +44,7 @@ class Drawn:
     tables: Mapping[str, pd.DataFrame]
     hotspots: tuple[Hotspot, ...] = ()
     heading: str = ""
+    commands: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> bytes:
         """Write SVG, PNG and CSV below ``folder``; returns the SVG for the page."""
@@ -55,13 +60,50 @@ class Drawn:
 def draw_all(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
     """Every figure of the report, in its order; each is drawn when it is asked for, so that one is held at a time."""
     losses, target = tables["losses"], _target(tables["losses"])
+    if is_dirac(frames):
+        yield _boundary(frames)
     yield _outcomes(frames, losses, target)
     cells = phase_table(frames.runs, by_success(losses))
     rate_name = (rate_factor(frames.runs) or "learning_rate").replace("_", " ")
     yield _phases(cells, rate_name)
     yield _response(cells, losses, rate_name)
     yield _pairwise(frames, tables["contrasts"], target)
-    yield from _examples(frames)
+    yield from (_orbits(frames) if is_dirac(frames) else _examples(frames))
+
+
+def _boundary(frames: StudyFrames) -> Drawn:
+    cells = oracle_table(frames)
+    return Drawn(
+        name="dirac_boundary",
+        figure=boundary_figure(cells),
+        tables={"dirac_boundary": cells},
+        alt="Measured outcomes over learning rate and penalty weight, with the exact boundary of stability",
+        caption=boundary_caption(frames, cells),
+    )
+
+
+def _orbits(frames: StudyFrames) -> Iterator[Drawn]:
+    """The examples of a study whose players are one parameter each."""
+    examples = choose_examples(frames.runs)
+    if examples.empty or not len(frames.curves):
+        return
+    horizons = [_horizon(frames, str(key)) for key in examples["configuration_key"]]
+    extra = [name for name in ("penalty_weight", "updates") if name in frames.runs]
+    settings = frames.runs.drop_duplicates("configuration_key")[["configuration_key", *extra]]
+    examples = examples.assign(horizon=horizons).merge(settings, on="configuration_key", how="left")
+    for outcome in (name for name in OUTCOMES if name in set(examples["outcome"])):
+        chosen = examples[examples["outcome"] == outcome].reset_index(drop=True)
+        orbits, name = orbit_table(chosen, frames.curves), f"examples_{outcome}"
+        count = int((frames.runs["outcome"] == outcome).sum())
+        yield Drawn(
+            name=name,
+            figure=orbit_figure(chosen, orbits),
+            tables={name: orbits},
+            caption=orbit_caption(OUTCOMES[outcome].word, count=count, shown=len(chosen)),
+            alt=f"Radius and path of {OUTCOMES[outcome].word} runs",
+            heading=OUTCOMES[outcome].word,
+            commands=tuple(_replay_command(frames.study, example) for example in chosen.to_dict("records")),
+        )
 
 
 def _target(losses: pd.DataFrame) -> str:
@@ -161,7 +203,15 @@ def _examples(frames: StudyFrames) -> Iterator[Drawn]:
         tables = {name: _with_setting(chosen, drawn), f"{name}_samples": _sample_table(chosen, shots)}
         caption, alt = _example_words(outcome, chosen, frames.runs, scale)
         heading = OUTCOMES[outcome].word
-        yield Drawn(name=name, figure=figure, tables=tables, caption=caption, alt=alt, heading=heading)
+        yield Drawn(
+            name=name,
+            figure=figure,
+            tables=tables,
+            caption=caption,
+            alt=alt,
+            heading=heading,
+            commands=tuple(_replay_command(frames.study, example) for example in chosen.to_dict("records")),
+        )
 
 
 def _example_words(outcome: str, chosen: pd.DataFrame, runs: pd.DataFrame, scale: Scale) -> tuple[str, str]:
@@ -174,6 +224,12 @@ def _example_words(outcome: str, chosen: pd.DataFrame, runs: pd.DataFrame, scale
         "latents at 0, 25, 50, 75 and 100 % of the budget."
     )
     return text, f"Examples of {look.word} runs. {'; '.join(described)}"
+
+
+def _replay_command(study: str, example: Mapping[Any, Any]) -> str:
+    """What trains this replicate again and shows its samples as a film."""
+    key, replicate = shown(example["configuration_key"]), int(example["replicate"])
+    return f"ganstudy replay {shown(study, limit=64)} --configuration {key} --replicate {replicate}"
 
 
 def _rising(scale: Scale) -> str:

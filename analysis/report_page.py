@@ -16,12 +16,14 @@ from markupsafe import Markup, escape
 
 from analysis import report_text as words
 from analysis.compare import by_success, rank_intervals
+from analysis.dirac_cells import is_dirac
 from analysis.figures import SHARE_ORDER, outcome_table, segment_look
 from analysis.figures_cells import cell_of
 from analysis.figures_phase import Hotspot
 from analysis.figures_style import OUTCOMES
 from analysis.files import plain
 from analysis.frames import StudyFrames
+from analysis.report_dirac import OUTCOME_MEANINGS, rule_rows
 from analysis.wording import number_text, p_text, percent, percent_range, points, rate_text, short_verdict, shown
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -43,6 +45,7 @@ class PageFigure:
     heading: str
     hotspots: tuple[Hotspot, ...]
     data: tuple[str, ...]
+    commands: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -119,14 +122,14 @@ def _context(page: PageInput) -> dict[str, Any]:
         "protocol": words.protocol(frames),
         "board": leaderboard(frames, page.tables),
         "segments": [(name, *segment_look(name)) for name in SHARE_ORDER],
-        "meanings": [(OUTCOMES[name].word, OUTCOMES[name].colour, OUTCOMES[name].meaning) for name in OUTCOMES],
+        "meanings": outcome_meanings(frames),
         "figures": by_name,
         "examples": [figure for figure in page.figures if figure.name.startswith("examples_")],
         "cells": cell_rows(frames, page.cells),
         "pairs": pair_rows(contrasts),
         "many_pairs": len(contrasts) > MANY_PAIRS,
         "flow": words.flow(frames.runs),
-        "criteria": words.criteria_rows(frames.criteria) if frames.criteria else [],
+        "criteria": criteria_rows(frames),
         "rejudged": _rejudged(frames),
         "calibration": described_calibration(spec_calibration),
         "losses": words.loss_rows(frames.runs, frames.labels()),
@@ -134,6 +137,19 @@ def _context(page: PageInput) -> dict[str, Any]:
         "provenance": facts(page.provenance),
         "files": page.files,
     }
+
+
+def outcome_meanings(frames: StudyFrames) -> list[tuple[str, str, str]]:
+    """Word, colour and meaning of every outcome."""
+    own = OUTCOME_MEANINGS if is_dirac(frames) else {}
+    return [(look.word, look.colour, own.get(name, look.meaning)) for name, look in OUTCOMES.items()]
+
+
+def criteria_rows(frames: StudyFrames) -> list[dict[str, object]]:
+    """What the outcomes were judged by; empty where that is not known."""
+    if is_dirac(frames):
+        return rule_rows()
+    return words.criteria_rows(frames.criteria) if frames.criteria else []
 
 
 def sentences(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from analysis.figures_style import OUTCOMES
 from analysis.frames import StudyFrames
 from analysis.wording import counted, mapping, number_text, shown
 from study.outcomes import Criteria
-from trainers.catalogue import LOSSES, PENALTIES
+from trainers.catalogue import LOSSES, PENALTIES, penalty_entry
 
 Terms = list[tuple[str, str]]
 
@@ -111,8 +111,15 @@ def described(section: Mapping[str, Any]) -> str:
     """A section with a name, in a line: ring (modes 8, radius 2, std 0.1)."""
     if "name" not in section:
         return ""
-    rest = ", ".join(f"{shown(key)} {number_text(value)}" for key, value in section.items() if key != "name")
+    rest = ", ".join(f"{shown(key)} {_value(value)}" for key, value in section.items() if key != "name")
     return f"{shown(section['name'])} ({rest})" if rest else shown(section["name"])
+
+
+def _value(value: Any) -> str:
+    """A parameter's value; parts of a structured one in a row: radius 0.001, (1, 1)."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{shown(key)} {number_text(item)}" for key, item in value.items())
+    return f"({', '.join(map(number_text, value))})" if isinstance(value, list) else number_text(value)
 
 
 def weights_words(frames: StudyFrames, target: str) -> str:
@@ -175,15 +182,17 @@ def loss_rows(runs: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, str]]
     rows = []
     for label in labels:
         own = runs[runs["loss"] == label].iloc[0]
-        entry, penalty = LOSSES.get(str(own["adversarial_loss"])), PENALTIES.get(str(own["penalty"]))
-        plain = penalty is None or str(own["penalty"]) == "none"
+        name = str(own["penalty"])
+        entry = LOSSES.get(str(own["adversarial_loss"]))
+        penalty = penalty_entry(name) if ":" in name else PENALTIES.get(name)
+        plain = penalty is None or name == "none"
         references = [e.reference for e in (entry, None if plain else penalty) if e is not None and e.reference]
         rows.append(
             {
                 "loss": str(label),
                 "discriminator": entry.formula if entry else shown(own["adversarial_loss"]),
                 "generator": entry.generator_formula if entry else "",
-                "penalty": "none" if plain or penalty is None else f"{penalty.name}: {penalty.formula}",
+                "penalty": "none" if plain or penalty is None else f"{name}: {penalty.formula or penalty.summary}",
                 "reference": "; ".join(dict.fromkeys(references)),
             }
         )

@@ -53,7 +53,7 @@ class Checkpoint:
         return state
 
     def history(self) -> pa.Table:
-        """Rows up to this checkpoint, in study.history.HISTORY_SCHEMA."""
+        """Rows up to this checkpoint, as study.history.history_schema has them."""
         return parquet.read_table(pa.BufferReader(self.content[HISTORY]))
 
     def samples(self) -> pa.Table:

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from study import cli_study, cli_tools
-from study.cli_options import HOME, JSON, TRACKING_URI, err, existing, out, print_json
+from study import cli_replay, cli_study, cli_tools
+from study.cli_options import HOME, JSON, STUDY, TRACKING_URI, err, existing, out, print_json
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, find_study, home_folder, study_names
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.frames import StudyFrames
+    from analysis.replay import Played
+    from study.replay import Replay
 
 BLOCKED = 3
 
@@ -89,7 +93,102 @@ def report(
     raise typer.Exit(BLOCKED if made.blocked else 0)
 
 
+@app.command()
+def replay(
+    study: STUDY,
+    configuration: Annotated[
+        str, typer.Option(metavar="KEY", help="A configuration_key of the report, or the beginning of one.")
+    ],
+    replicate: Annotated[int, typer.Option(metavar="N", min=0, help="The replicate's number.")],
+    out_folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Default: replays/KEY-N/ in the study.", show_default=False),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=2, max=600, help="How often its samples are looked at.")] = 60,
+    device: Annotated[str, typer.Option(help="cpu or cuda; only cpu gives the recorded bits.")] = "cpu",
+    home: HOME = None,
+    tracking_uri: TRACKING_URI = None,
+) -> None:
+    """Train one replicate again, alone: its samples as a film, and where it leaves the record."""
+    chosen = cli_replay.choose(study, key=configuration, replicate=replicate, home=home)
+    from analysis.files import OutputError, refuse_foreign
+    from analysis.replay import write_replay
+
+    out_here = out_folder or chosen.out
+    try:
+        refuse_foreign(out_here)  # now, not when it has trained
+        record, source = _record(chosen, tracking_uri=tracking_uri)
+        trained, own_judge = cli_replay.train(chosen, frames=frames, device=device, console=err())
+        played = _played(chosen, trained, record=record, source=source, own_judge=own_judge)
+        made = write_replay(played, out=out_here)
+    except OutputError as problem:
+        raise BadInput(f"--{problem}") from problem
+    out().print(f"{made.title}", soft_wrap=True, markup=False)
+    out().print(made.verdict, soft_wrap=True, markup=False, style="" if made.identical else "yellow")
+    out().print(f"replay: {made.folder / 'replay.html'}", soft_wrap=True, markup=False)
+
+
 cli_tools.register_rest(app)
+
+
+def _record(chosen: cli_replay.Choice, *, tracking_uri: str | None) -> tuple[pd.DataFrame, str]:
+    """What is recorded of a replicate, and where: in MLflow, or in its cohort's checkpoint until MLflow has it."""
+    import pandas as pd
+
+    from analysis.load import load_replicate
+
+    key = chosen.configuration.configuration_key
+    try:
+        rows = load_replicate(
+            chosen.spec.study, key, chosen.replicate, home=chosen.folder.home, tracking_uri=tracking_uri
+        )
+    except Exception as problem:  # a server that is away does not keep anybody from training again
+        if tracking_uri is not None:
+            raise BadInput(f"--tracking-uri: {problem}") from problem
+        err().print(f"MLflow cannot be read ({problem}): compared with the checkpoint", soft_wrap=True, markup=False)
+        rows = pd.DataFrame()
+    if len(rows):
+        return rows, "MLflow"
+    kept = cli_replay.checkpointed_rows(chosen)
+    return (pd.DataFrame(), "") if kept is None or not len(kept) else (kept.to_pandas(), "checkpoint")
+
+
+def _played(
+    chosen: cli_replay.Choice, trained: Replay, *, record: pd.DataFrame, source: str, own_judge: bool
+) -> Played:
+    """A replay as the analysis takes it."""
+    import numpy as np
+
+    from analysis.replay import Played
+    from analysis.replay_pictures import Stage
+
+    scene = trained.scene
+    landscapes = [frame.landscape for frame in trained.frames if frame.landscape is not None]
+    return Played(
+        study=chosen.spec.study,
+        configuration=chosen.planned,
+        replicate=chosen.replicate,
+        rows=trained.rows.to_pandas(),
+        record=record,
+        source=source,
+        steps=tuple(frame.generator_step for frame in trained.frames),
+        samples=np.stack([frame.samples for frame in trained.frames]),
+        landscapes=np.stack(landscapes) if landscapes else None,
+        stage=Stage(
+            sample_shape=scene.sample_shape,
+            real=scene.real,
+            centres=scene.centres,
+            middle=scene.middle,
+            reach=scene.reach,
+        ),
+        criteria=chosen.spec.criteria,
+        reference=trained.reference,
+        may_prune=chosen.spec.scheduler.name != "none",
+        own_judge=own_judge,
+        recorded_with=chosen.recorded_with,
+        replayed_with=cli_replay.versions(),
+        command=chosen.command,
+    )
 
 
 def _frames(study: str, *, home: Path | None, tracking_uri: str | None, criteria: Path | None) -> StudyFrames:

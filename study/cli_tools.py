@@ -1,4 +1,4 @@
-"""Commands around studies: init, losses, ui, submit, replay."""
+"""Commands around studies: init, losses, ui, submit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.cli_options import HOME, SET, SPEC, STUDY, TRACKING_URI, err, existing, not_yet, out
+from study.cli_check import check_entry
+from study.cli_options import HOME, SET, SPEC, TRACKING_URI, err, existing, not_yet, out
 from study.errors import BadInput, WorkFailed
-from study.folder import find_study, home_folder
-from trainers.catalogue import LOSSES, PENALTIES, PRESETS, Entry
+from study.folder import home_folder
+from trainers.catalogue import LOSSES, PENALTIES, PRESETS, UPDATES, Entry
 
 
 def register_init(app: typer.Typer) -> None:
@@ -28,7 +29,7 @@ def register_init(app: typer.Typer) -> None:
 
 def register_rest(app: typer.Typer) -> None:
     """Adds what comes after the report."""
-    for command in (losses, ui, submit, replay):
+    for command in (losses, ui, submit):
         app.command()(command)
 
 
@@ -49,15 +50,29 @@ def init(
     out().print(f"wrote {file}; next: `ganstudy plan {file}`", soft_wrap=True, markup=False)
 
 
-def losses() -> None:
-    """The registered losses, penalties and presets, with formula and reference."""
+def losses(
+    check: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="Check a loss or penalty of your own (or a registered one): exit code 1 when it breaks a rule.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """The registered losses, penalties, orders of updates and presets, with formula and reference."""
     console = out()
+    if check is not None:
+        raise typer.Exit(0 if check_entry(check, console) else 1)
     _section(console, "losses", "higher logit = more real, for every loss")
     for entry in LOSSES.values():
         _entry(console, entry, formulas=[("L_D", entry.formula), ("L_G", entry.generator_formula)])
-    _section(console, "penalties", "added to L_D")
+    _section(console, "penalties", "on the discriminator: a term of L_D, its inputs, or its weights")
     for entry in PENALTIES.values():
         _entry(console, entry, formulas=[("    ", entry.formula)] if entry.formula else [])
+    _section(console, "updates", "orders of the players' updates, a factor; all but alternating need k = 1")
+    for entry in UPDATES.values():
+        _entry(console, entry, formulas=[("    ", entry.formula)])
     _section(console, "presets", "short names for a loss with its penalty")
     presets = Table.grid(padding=(0, 2))
     for name, meaning in PRESETS.items():
@@ -94,18 +109,6 @@ def submit(
     """Run a study as a Ray job on a cluster; the laptop may close (not yet available)."""
     existing(spec)
     not_yet("submit", "on a machine of the cluster, `ganstudy run SPEC --address auto` runs the study")
-
-
-def replay(
-    study: STUDY,
-    configuration: Annotated[str, typer.Option(metavar="KEY", help="A configuration_key of the report.")],
-    replicate: Annotated[int, typer.Option(metavar="N", min=0, help="The replicate's number.")],
-    home: HOME = None,
-    tracking_uri: TRACKING_URI = None,
-) -> None:
-    """Train one replicate again, alone, and show its samples over time (not yet available)."""
-    find_study(study, home=home)
-    not_yet("replay", "samples at five moments of every replicate are in samples.parquet of its MLflow run")
 
 
 def _section(console: Console, title: str, remark: str) -> None:

@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,11 +13,14 @@ from study.canonical import digest, rounded
 from study.design import Design
 from study.entries import LossEntry
 from study.factors import Scalar
+from study.measured import jacobian_problems
+from study.model_rules import without_absent
 from study.problems import SpecError
 from study.sections import Budget
 from study.spec import StudySpec
-from study.user_code import code_hash, is_import_path, source_hashes
+from study.user_code import code_of
 from trainers.catalogue import MEMBER_NUMBERS
+from trainers.measurement import groups_on
 from trainers.program import Member, Program
 
 _TRIES_PER_CONFIGURATION = 1000
@@ -30,7 +32,8 @@ class Configuration:
 
     ``factors`` are all effective values by spec name, conditional ones (penalty_weight, clip) and varied parameters of
     target and networks included; ``target`` and ``networks`` are complete. ``horizon`` counts generator steps.
-    ``code`` is the hash of the user's own networks, empty for registered ones.
+    ``code`` is the hash of the user's own code that it runs, empty where everything is registered; ``measurements`` are
+    the optional groups that are on, which are no part of what is trained and so none of the key.
     """
 
     configuration_key: str
@@ -45,6 +48,7 @@ class Configuration:
     replicates: int
     seeds: tuple[int, ...]
     code: str = ""
+    measurements: tuple[str, ...] = ()
 
     @property
     def target_id(self) -> str:
@@ -65,6 +69,7 @@ class Configuration:
             horizon=self.horizon,
             evaluations=int(self.budget["evaluations"]),
             evaluation_samples=int(self.budget["evaluation_samples"]),
+            measurements=self.measurements,
         )
 
     def member(self, replicate: int) -> Member:
@@ -94,13 +99,18 @@ def replicate_seed(study_seed: int, configuration_key: str, replicate: int) -> i
 def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
     """Every configuration of the study, in the order of its loss entries.
 
-    Raises SpecError when two labels mean the same configuration, or a random search finds too few different ones.
+    Raises SpecError when two labels mean the same configuration, a random search finds too few different ones, or
+    networks are too large for a measurement that the study asks for.
     """
-    sources = user_sources(spec, folder=spec.code_folder)
-    code = code_hash(sources) if sources else ""
     made: dict[str, Configuration] = {}
     problems = []
     for entry in spec.design.entries:
+        code = code_of(
+            networks=spec.networks["name"],
+            adversarial_loss=entry.adversarial_loss,
+            penalty=entry.penalty,
+            folder=spec.code_folder,
+        )
         for factors in _assignments(spec, entry):
             configuration = _configuration(spec, entry, factors, code)
             other = made.setdefault(configuration.configuration_key, configuration)
@@ -111,13 +121,9 @@ def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
     if problems:
         more = [f"... and {len(problems) - 10} more pairs"] if len(problems) > 10 else []
         raise SpecError(problems[:10] + more)
+    if too_large := jacobian_problems(tuple(made.values())):
+        raise SpecError(too_large)
     return tuple(made.values())
-
-
-def user_sources(spec: StudySpec, *, folder: Path | None) -> dict[str, str]:
-    """File -> hash of the user's own networks, looked for in ``folder`` too; empty for registered networks."""
-    name = spec.networks["name"]
-    return source_hashes(str(name), folder=folder) if is_import_path(name) else {}
 
 
 def _assignments(spec: StudySpec, entry: LossEntry) -> Iterator[dict[str, Scalar]]:
@@ -127,12 +133,20 @@ def _assignments(spec: StudySpec, entry: LossEntry) -> Iterator[dict[str, Scalar
 
 
 def _crossed(design: Design, entry: LossEntry) -> Iterator[dict[str, Scalar]]:
-    """The full factorial, first factor slowest; an optimizer brings its own numbers only."""
+    """The full factorial, first factor slowest; optimizers and orders of updates bring their own numbers only."""
+    seen = set()
     for optimizer in design.optimizers:
-        values = {name: design.values(name, optimizer=optimizer).grid() for name in design.names(optimizer)}
+        used = {updates: design.names(optimizer, updates) for updates in design.updates}
+        names = dict.fromkeys(itertools.chain.from_iterable(used.values()))
+        values = {name: design.values(name, optimizer=optimizer).grid() for name in names}
         values |= {"optimizer": (optimizer,)} | {name: given.grid() for name, given in entry.parameters.items()}
         for combination in itertools.product(*values.values()):
-            yield dict(zip(values, combination, strict=True))
+            given = dict(zip(values, combination, strict=True))
+            factors = {name: given[name] for name in (*used[str(given["updates"])], *entry.parameters)}
+            mark = tuple(factors.items())
+            if mark not in seen:  # updates without a number meet each of its values
+                seen.add(mark)
+                yield factors
 
 
 def _drawn(design: Design, entry: LossEntry, *, seed: int, count: int) -> Iterator[dict[str, Scalar]]:
@@ -150,8 +164,10 @@ def _drawn(design: Design, entry: LossEntry, *, seed: int, count: int) -> Iterat
             return
         drawn = {name: values.draw(streams[name]) for name, values in design.varied.items()}
         optimizer = str(drawn.get("optimizer", design.optimizers[0]))
+        updates = str(drawn.get("updates", design.updates[0]))
         factors = {
-            name: drawn[name] if name in drawn else _only(design, name, optimizer) for name in design.names(optimizer)
+            name: drawn[name] if name in drawn else _only(design, name, optimizer)
+            for name in design.names(optimizer, updates)
         }
         factors |= {name: values.draw(own_streams[name]) for name, values in entry.parameters.items()}
         mark = digest(factors, length=16)
@@ -171,14 +187,16 @@ def _only(design: Design, name: str, optimizer: str) -> Scalar:
 
 
 def _configuration(spec: StudySpec, entry: LossEntry, factors: dict[str, Scalar], code: str) -> Configuration:
+    parts = {
+        "target": (spec.target, spec.design.target_factors),
+        "networks": (spec.networks, spec.design.networks_factors),
+    }
     target, networks = (
-        {**mapping, **{name: value for name, value in factors.items() if name in declared}}
-        for mapping, declared in (
-            (spec.target, spec.design.target_factors),
-            (spec.networks, spec.design.networks_factors),
-        )
+        without_absent(part, {**mapping, **{name: value for name, value in factors.items() if name in varied}})
+        for part, (mapping, varied) in parts.items()
     )
-    key = _key(entry, factors, target=target, networks=networks, budget=spec.budget, code=code)
+    others = {name: value for name, value in factors.items() if all(name not in varied for _, varied in parts.values())}
+    key = _key(entry, others, target=target, networks=networks, budget=spec.budget, code=code)
     return Configuration(
         configuration_key=key,
         loss=entry.label,
@@ -188,10 +206,16 @@ def _configuration(spec: StudySpec, entry: LossEntry, factors: dict[str, Scalar]
         target=target,
         networks=networks,
         budget=spec.budget.model_dump(),
-        horizon=spec.budget.horizon(k=int(factors["k"]), batch_size=int(factors["batch_size"]), penalty=entry.penalty),
+        horizon=spec.budget.horizon(
+            k=int(factors["k"]),
+            batch_size=int(factors["batch_size"]),
+            penalty=entry.penalty,
+            updates=str(factors["updates"]),
+        ),
         replicates=spec.replicates,
         seeds=tuple(replicate_seed(spec.seed, key, replicate) for replicate in range(spec.replicates)),
         code=code,
+        measurements=groups_on(spec.measurements or (), factors=factors, target=target["name"]),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from study.network_size import dimensions, parameter_count, unit_count
 from trainers.catalogue import gradient_evaluations_per_step
 from trainers.program import Program
 
@@ -20,14 +21,14 @@ OVERHEAD_S = 2e-4
 """Launching the kernels of one gradient evaluation of a cohort, whatever its size."""
 EVALUATION_S, EVALUATION_S_PER_DIMENSION = 3.1e-3, 1.1e-4
 """Judging one replicate once, nearest neighbours at every fifth time: 3.3 ms on the ring, 8 to 12 ms on digits."""
+PARAMETERS_S = 2e-4
+"""The same where parameters are judged and samples are not (the Dirac-GAN)."""
 STARTUP_S = 12.0
 """Ray, MLflow and the references, and sending the last results."""
 MEMBER_MULTIPLE = 8
 """The member axis is padded to this multiple."""
-
-_DIMENSIONS = {"digits": 64}
-_PLANAR = 2
-_ASSUMED = {"latent_dim": 16, "width": 64, "depth": 2}
+EVALUATION_BYTES = 2**28
+"""Room for the samples and latents of one evaluation of a cohort of automatic size; twice as much while it is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,40 +45,30 @@ class Estimate:
     workers: int
 
 
-def parameter_count(networks: Mapping[str, object], target: Mapping[str, object]) -> int:
-    """Weights of both players of an MLP; networks of the user's own are taken to be of the default size."""
-    latent, width, depth = (_size(networks, name) for name in ("latent_dim", "width", "depth"))
-    samples = dimensions(target)
-    hidden = (depth - 1) * (width + 1) * width
-    generator = (latent + 1) * width + hidden + (width + 1) * samples
-    discriminator = (samples + 1) * width + hidden + width + 1
-    return generator + discriminator
-
-
-def unit_count(networks: Mapping[str, object], target: Mapping[str, object]) -> int:
-    """Units of both players of an MLP, without their inputs."""
-    return 2 * _size(networks, "depth") * _size(networks, "width") + dimensions(target) + 1
-
-
-def dimensions(target: Mapping[str, object]) -> int:
-    """Numbers in one flat sample."""
-    return _DIMENSIONS.get(str(target["name"]), _PLANAR)
-
-
-def _size(networks: Mapping[str, object], name: str) -> int:
-    value = networks.get(name)
-    return value if isinstance(value, int) else _ASSUMED[name]
-
-
 def cohort_seconds(program: Program, members: int) -> float:
     """Rough time one CPU worker needs for a cohort: arithmetic of the padded members, kernel launches, evaluations."""
     padded = -(-members // MEMBER_MULTIPLE) * MEMBER_MULTIPLE
-    gradients = program.horizon * gradient_evaluations_per_step(k=program.k, penalty=program.penalty)
+    gradients = program.horizon * gradient_evaluations_per_step(
+        k=program.k, penalty=program.penalty, updates=program.updates
+    )
     flops = 6 * parameter_count(program.networks, program.target) * program.batch_size
     units = unit_count(program.networks, program.target) * program.batch_size
     gradient_s = OVERHEAD_S + padded * (flops / FLOPS_PER_WORKER + units * ACTIVATION_S)
-    judging_s = members * (EVALUATION_S + EVALUATION_S_PER_DIMENSION * dimensions(program.target))
-    return gradients * gradient_s + (program.evaluations + 1) * judging_s
+    return gradients * gradient_s + (program.evaluations + 1) * members * _judging_seconds(program)
+
+
+def _judging_seconds(program: Program) -> float:
+    if program.target["name"] == "dirac":
+        return PARAMETERS_S
+    return EVALUATION_S + EVALUATION_S_PER_DIMENSION * dimensions(program.target)
+
+
+def members_that_fit(program: Program) -> int:
+    """Members whose evaluation keeps to EVALUATION_BYTES, at least MEMBER_MULTIPLE: matters for 1,000 modes."""
+    latent_dim = program.networks.get("latent_dim", 0)
+    numbers = dimensions(program.target) + (latent_dim if isinstance(latent_dim, int) else 0)
+    fit = EVALUATION_BYTES // (4 * program.evaluation_samples * numbers)
+    return max(fit // MEMBER_MULTIPLE, 1) * MEMBER_MULTIPLE
 
 
 def makespan(seconds: Iterable[float], *, workers: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,10 +10,18 @@ from types import MappingProxyType
 from typing import Any
 
 from study.entries import LossEntry
-from study.factors import OPTIMIZER_NUMBERS, Listed, Scalar, Values, declared, factor_parameters
+from study.factors import (
+    OPTIMIZER_NUMBERS,
+    UPDATES_NUMBERS,
+    Listed,
+    Scalar,
+    Values,
+    declared,
+    factor_parameters,
+)
 from study.problems import Problems
 from study.sections import Budget
-from trainers.catalogue import OPTIMIZERS, PENALTIES
+from trainers.catalogue import OPTIMIZERS, UPDATES, penalty_entry
 
 VARIED = ("scientific", "nuisance")
 _SAMPLES_PER_MODE = 20
@@ -21,6 +30,7 @@ _MODES: Mapping[str, Callable[[Callable[[str], int]], int]] = MappingProxyType(
         "ring": lambda highest: highest("modes"),
         "grid": lambda highest: highest("side") ** 2,
         "digits": lambda highest: 10,
+        "stacked_digits": lambda highest: 1000,
     }
 )
 """How many modes a target declares, from its parameters."""
@@ -54,6 +64,11 @@ class Design:
         return tuple(str(name) for name in self.values("optimizer").grid())
 
     @property
+    def updates(self) -> tuple[str, ...]:
+        """The orders of updates that are compared, or the one that is fixed."""
+        return tuple(str(name) for name in self.values("updates").grid())
+
+    @property
     def target_factors(self) -> frozenset[str]:
         """Parameters of the target that vary."""
         return frozenset(declared("target", self.target["name"])) & frozenset(self.varied)
@@ -70,20 +85,20 @@ class Design:
         fixed = self.fixed[name]
         return Listed((fixed[optimizer] if isinstance(fixed, Mapping) else fixed,))
 
-    def names(self, optimizer: str) -> list[str]:
-        """The factors in effect under ``optimizer``, in canonical order."""
-        used = OPTIMIZERS[optimizer].defaults
+    def names(self, optimizer: str, updates: str) -> list[str]:
+        """The factors in effect under ``optimizer`` and ``updates``, in canonical order."""
+        unused = OPTIMIZER_NUMBERS.keys() - OPTIMIZERS[optimizer].defaults.keys()
+        unused |= UPDATES_NUMBERS.keys() - UPDATES[updates].defaults.keys()
         given = {**self.fixed, **self.varied}
         order = factor_parameters(self.target["name"], self.networks["name"])
-        return [name for name in order if name in given and (name not in OPTIMIZER_NUMBERS or name in used)]
+        return [name for name in order if name in given and name not in unused]
 
     def size(self, entry: LossEntry) -> int | None:
         """How many configurations the entry's space holds; None: a continuum."""
         total = 0
-        for optimizer in self.optimizers:
-            factors = [
-                self.values(name) for name in self.names(optimizer) if name in self.varied and name != "optimizer"
-            ]
+        for optimizer, updates in itertools.product(self.optimizers, self.updates):
+            names = [name for name in self.names(optimizer, updates) if name not in ("optimizer", "updates")]
+            factors = [self.values(name) for name in names if name in self.varied]
             sizes = [values.size for values in (*factors, *entry.parameters.values())]
             known = [size for size in sizes if size is not None]
             if len(known) < len(sizes):
@@ -109,13 +124,16 @@ class Design:
 def check_budget(design: Design, budget: Budget, problems: Problems) -> None:
     """The dearest configuration must reach every evaluation, and every mode get its samples."""
     k, batch_size = int(design.values("k").highest), int(design.values("batch_size").highest)
-    penalty = max((entry.penalty for entry in design.entries), key=lambda name: PENALTIES[name].penalised)
-    horizon = budget.horizon(k=k, batch_size=batch_size, penalty=penalty)
+    penalty = max((entry.penalty for entry in design.entries), key=lambda name: penalty_entry(name).penalised)
+    horizon, updates = min(
+        (budget.horizon(k=k, batch_size=batch_size, penalty=penalty, updates=name), name) for name in design.updates
+    )
     if horizon < budget.evaluations:
         problems.add(
             ("budget", "value"),
             f"leaves {horizon} generator steps for {budget.evaluations} evaluations "
-            f"at k = {k}, batch_size = {batch_size}, penalty {penalty}; every evaluation needs a step",
+            f"at k = {k}, batch_size = {batch_size}, penalty {penalty}, {updates} updates; "
+            "every evaluation needs a step",
             budget.value,
         )
     count = _MODES.get(str(design.target["name"]))

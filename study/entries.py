@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.factors import Values, read_values
 from study.problems import FieldPath, Problems
-from trainers.catalogue import LOSSES, PENALTIES, PRESETS, Parameter
+from study.user_code import IMPORT_RULE, is_import_path, is_well_formed, short_name
+from trainers.catalogue import LOSSES, PENALTIES, PRESETS, Parameter, loss_entry, penalty_entry
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 _LABEL_RULE = "must be 1 to 64 letters, digits, spaces or ._+- and begin with a letter or digit"
@@ -36,7 +37,7 @@ def _unlisted(plain: object) -> object:
 
 def entry_parameters(adversarial_loss: str, penalty: str) -> dict[str, Parameter]:
     """What an entry with this loss and penalty may or must set."""
-    return {p.name: p for p in (*LOSSES[adversarial_loss].parameters, *PENALTIES[penalty].parameters)}
+    return {p.name: p for p in (*loss_entry(adversarial_loss).parameters, *penalty_entry(penalty).parameters)}
 
 
 def read_entries(raw: object, *, path: FieldPath, problems: Problems, grid: bool) -> tuple[LossEntry, ...]:
@@ -70,9 +71,10 @@ def _read_entry(raw: object, *, path: FieldPath, problems: Problems, grid: bool)
         problems.add(path, "a loss entry needs a name", raw)
         return None
     loss, penalty = _read_names(given, name_path=name_path, path=path, problems=problems)
-    label = _read_label(given, penalty, path=path, problems=problems)
     if loss is None or penalty is None:
+        _read_label(given, "", path=path, problems=problems)
         return None
+    label = _read_label(given, _default_label(given, penalty), path=path, problems=problems)
     preset = PRESETS.get(str(given["name"]), {})
     values = {**{key: value for key, value in preset.items() if key not in ("name", "penalty")}, **given}
     parameters = _read_parameters(values, loss, penalty, path=path, problems=problems, grid=grid)
@@ -84,7 +86,7 @@ def _read_entry(raw: object, *, path: FieldPath, problems: Problems, grid: bool)
 def _read_names(
     given: Mapping[str, object], *, name_path: FieldPath, path: FieldPath, problems: Problems
 ) -> tuple[str | None, str | None]:
-    """Registry names of loss and penalty; None for the one that is unknown."""
+    """Registry names (or import paths) of loss and penalty; None for the one that is unknown."""
     name, penalty = given["name"], given.get("penalty", "none")
     loss = name if isinstance(name, str) else ""
     if loss in PRESETS:
@@ -96,21 +98,44 @@ def _read_names(
                 penalty,
             )
         return str(preset["name"]), str(preset["penalty"])
-    if loss not in LOSSES:
-        problems.unknown_name(name_path, "loss", name, (*LOSSES, *PRESETS))
-    if not isinstance(penalty, str) or penalty not in PENALTIES:
-        problems.unknown_name((*path, "penalty"), "penalty", penalty, PENALTIES)
-    known_penalty = penalty if isinstance(penalty, str) and penalty in PENALTIES else None
-    return (loss if loss in LOSSES else None), known_penalty
+    return (
+        _known(name, LOSSES, (*LOSSES, *PRESETS), kind="loss", path=name_path, problems=problems),
+        _known(penalty, PENALTIES, PENALTIES, kind="penalty", path=(*path, "penalty"), problems=problems),
+    )
 
 
-def _read_label(given: Mapping[str, object], penalty: str | None, *, path: FieldPath, problems: Problems) -> str | None:
-    written_penalty = given.get("penalty") if penalty != "none" else None
-    default = f"{given['name']}+{written_penalty}" if written_penalty else given["name"]
+def _known(
+    name: object,
+    registered: Container[str],
+    offered: Iterable[str],
+    *,
+    kind: str,
+    path: FieldPath,
+    problems: Problems,
+) -> str | None:
+    """``name`` where it is registered or a well-formed import path (not imported here); None after noting why not."""
+    if not isinstance(name, str) or not (name in registered or is_import_path(name)):
+        problems.unknown_name(path, kind, name, offered)
+        return None
+    if is_import_path(name) and not is_well_formed(name):
+        problems.add(path, IMPORT_RULE, name)
+        return None
+    return name
+
+
+def _default_label(given: Mapping[str, object], penalty: str) -> str:
+    """The name as written, plus the penalty; of what is named by import path the object's own name."""
+    own = [short_name(str(given["name"]))]
+    if "penalty" in given and penalty != "none":
+        own.append(short_name(penalty))
+    return "+".join(own)
+
+
+def _read_label(given: Mapping[str, object], default: str, *, path: FieldPath, problems: Problems) -> str | None:
     label = given.get("label", default)
     if isinstance(label, str) and _LABEL.fullmatch(label):
         return label
-    if "label" in given:
+    if "label" in given or default:
         problems.add((*path, "label"), _LABEL_RULE, label)
     return None
 

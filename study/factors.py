@@ -11,7 +11,7 @@ import numpy as np
 
 from study.canonical import rounded
 from study.problems import FieldPath, Problems
-from trainers.catalogue import FACTORS, NETWORKS, OPTIMIZERS, TARGETS, Parameter
+from trainers.catalogue import FACTORS, NETWORKS, OPTIMIZERS, TARGETS, UPDATES, Parameter
 
 Scalar = float | int | str
 
@@ -20,6 +20,9 @@ MAX_VALUES = 10_000
 
 OPTIMIZER_NUMBERS: Mapping[str, Parameter] = MappingProxyType(
     {parameter.name: parameter for entry in OPTIMIZERS.values() for parameter in entry.parameters}
+)
+UPDATES_NUMBERS: Mapping[str, Parameter] = MappingProxyType(
+    {parameter.name: parameter for entry in UPDATES.values() for parameter in entry.parameters}
 )
 LEARNING_RATES = ("learning_rate", "generator_learning_rate", "discriminator_learning_rate")
 
@@ -225,4 +228,5 @@ def declared(part: str, name: object) -> dict[str, Parameter]:
 
 def factor_parameters(target: object, networks: object) -> dict[str, Parameter]:
     """Every factor a study of this target and these networks may vary, in canonical order."""
-    return {**FACTORS, **OPTIMIZER_NUMBERS, **declared("target", target), **declared("networks", networks)}
+    own = {**declared("target", target), **declared("networks", networks)}
+    return {**FACTORS, **UPDATES_NUMBERS, **OPTIMIZER_NUMBERS, **own}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from pyarrow import compute
 
-from trainers.measurement import COUNTERS, MEASUREMENTS
+from trainers.catalogue import real_minibatches_per_step
+from trainers.measurement import COUNTERS, EVERY_MEASUREMENT, columns
 
 if TYPE_CHECKING:
     from study.outcomes import Criteria, Outcome, Series
@@ -23,13 +24,27 @@ Member = tuple[str, int, int]
 # Fixed before the first row: the columns never depend on who reported first (T14)
 _IDENTITY = [("configuration_key", pa.string()), ("replicate", pa.int64()), ("seed", pa.int64())]
 _POSITION = [("evaluation", pa.int64()), *((name, pa.int64()) for name in COUNTERS), ("finite", pa.bool_())]
-_VALUES = [(name, pa.float64()) for name in MEASUREMENTS]
 
-HISTORY_SCHEMA = pa.schema([*_IDENTITY, *_POSITION, ("measured_at_ms", pa.int64()), *_VALUES])
-"""One row per replicate and evaluation; a replicate that died ends with finite=false and null measurements."""
 
-REPLICATES_SCHEMA = pa.schema([*_IDENTITY, *_POSITION, *_VALUES])
-"""The published form: the same rows without the clock, so that one study gives the same bytes anywhere."""
+def history_schema(groups: Collection[str] = ()) -> pa.Schema:
+    """One row per replicate and evaluation; a replicate that died ends with finite=false and null measurements.
+
+    ``groups``: the optional measurements that are on.
+    """
+    return pa.schema([*_IDENTITY, *_POSITION, ("measured_at_ms", pa.int64()), *_values(groups)])
+
+
+def replicates_schema(groups: Collection[str] = ()) -> pa.Schema:
+    """The published form: the same rows without the clock, so that one study gives the same bytes anywhere."""
+    return pa.schema([*_IDENTITY, *_POSITION, *_values(groups)])
+
+
+def _values(groups: Collection[str]) -> list[tuple[str, pa.DataType]]:
+    return [(name, pa.float64()) for name in columns(groups)]
+
+
+HISTORY_SCHEMA, REPLICATES_SCHEMA = history_schema(), replicates_schema()
+"""Of a study that switches no optional measurement on."""
 
 SAMPLES_SCHEMA = pa.schema(
     [
@@ -47,31 +62,49 @@ class History:
     """Rows of one cohort in the order they were measured; ``table`` sorts them by member, then evaluation.
 
     A member is appended at every evaluation while it lives and once more, without measurements, when it died.
+    ``groups``: the optional measurements that are on; ``k``, ``batch_size`` and ``updates`` say what a dead member
+    had spent.
     """
 
-    def __init__(self, members: Sequence[Member], k: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        k: int,
+        batch_size: int,
+        groups: Collection[str] = (),
+        updates: str = "alternating",
+    ) -> None:
         if len(set(members)) != len(members):
             raise ValueError("members must be distinct")
         self._members = tuple(members)
         self._k = k
-        self._batch_size = batch_size
+        self._samples_per_step = batch_size * real_minibatches_per_step(k=k, updates=updates)
         self._keys = pa.array(dict.fromkeys(key for key, _, _ in members), type=pa.string())
-        self._rows = HISTORY_SCHEMA.empty_table()
+        self._schema = history_schema(groups)
+        self._measurements = columns(groups)
+        self._rows = self._schema.empty_table()
         self._samples = SAMPLES_SCHEMA.empty_table()
         self._dead = np.zeros(len(members), dtype=np.bool_)
         self._last = -1
 
     @classmethod
     def restore(
-        cls, members: Sequence[Member], k: int, batch_size: int, history: pa.Table, samples: pa.Table
+        cls,
+        members: Sequence[Member],
+        k: int,
+        batch_size: int,
+        history: pa.Table,
+        samples: pa.Table,
+        groups: Collection[str] = (),
+        updates: str = "alternating",
     ) -> History:
         """The history that a checkpoint holds, ready for the next evaluation.
 
         Raises ValueError when the tables have other columns or other members than this cohort.
         """
-        _require_schema(history, HISTORY_SCHEMA, name="history")
+        restored = cls(members, k, batch_size, groups, updates)
+        _require_schema(history, restored._schema, name="history")
         _require_schema(samples, SAMPLES_SCHEMA, name="samples")
-        restored = cls(members, k, batch_size)
         restored._rows, restored._samples = history, samples
         restored._last = max(history["evaluation"].to_pylist(), default=-1)
         places = {member: place for place, member in enumerate(restored._members)}
@@ -98,7 +131,7 @@ class History:
         dying = np.flatnonzero(~alive & ~self._dead)
         rows = [self._living_rows(evaluation, living), self._death_rows(evaluation, dying)]
         rows = [part.append_column("measured_at_ms", _constant(measured_at_ms, len(part))) for part in rows]
-        self._rows = pa.concat_tables([self._rows, *(part.select(HISTORY_SCHEMA.names) for part in rows)])
+        self._rows = pa.concat_tables([self._rows, *(part.select(self._schema.names) for part in rows)])
         if evaluation.samples is not None:
             new = self._sample_rows(evaluation.samples, living, generator_step=evaluation.generator_step)
             self._samples = pa.concat_tables([self._samples, new])
@@ -106,7 +139,7 @@ class History:
         self._last = evaluation.index
 
     def table(self) -> pa.Table:
-        """Every row so far in HISTORY_SCHEMA, by configuration (in the order of the members), replicate, evaluation."""
+        """Every row so far, by configuration (in the order of the members), replicate, evaluation."""
         return self._sorted(self._rows, then="evaluation")
 
     def samples_table(self) -> pa.Table:
@@ -115,33 +148,32 @@ class History:
 
     def _living_rows(self, evaluation: Evaluation, places: NDArray[np.intp]) -> pa.Table:
         steps = (evaluation.generator_step, evaluation.discriminator_steps, evaluation.samples_seen)
-        columns = self._identity(places) | {"evaluation": _constant(evaluation.index, len(places))}
-        columns |= {name: _constant(step, len(places)) for name, step in zip(COUNTERS, steps, strict=True)}
-        columns |= {"finite": pa.array(np.ones(len(places), dtype=np.bool_))}
+        row = self._identity(places) | {"evaluation": _constant(evaluation.index, len(places))}
+        row |= {name: _constant(step, len(places)) for name, step in zip(COUNTERS, steps, strict=True)}
+        row |= {"finite": pa.array(np.ones(len(places), dtype=np.bool_))}
         unmeasured = np.full(len(self._members), np.nan)
-        return pa.table(
-            columns | {name: _numbers(evaluation.values.get(name, unmeasured)[places]) for name, _ in _VALUES}
-        )
+        values = {name: _numbers(evaluation.values.get(name, unmeasured)[places]) for name in self._measurements}
+        return pa.table(row | values)
 
     def _death_rows(self, evaluation: Evaluation, places: NDArray[np.intp]) -> pa.Table:
         steps = np.asarray(evaluation.death_step, dtype=np.int64)[places]
         if (steps < 0).any():
             raise ValueError(f"a dead member must name its death_step, got {steps.tolist()}")
-        counters = (steps, steps * self._k, steps * self._k * self._batch_size)
-        columns = self._identity(places) | {"evaluation": _constant(evaluation.index, len(places))}
-        columns |= {name: pa.array(values) for name, values in zip(COUNTERS, counters, strict=True)}
-        columns |= {"finite": pa.array(np.zeros(len(places), dtype=np.bool_))}
-        return pa.table(columns | {name: pa.nulls(len(places), pa.float64()) for name, _ in _VALUES})
+        counters = (steps, steps * self._k, steps * self._samples_per_step)
+        row = self._identity(places) | {"evaluation": _constant(evaluation.index, len(places))}
+        row |= {name: pa.array(values) for name, values in zip(COUNTERS, counters, strict=True)}
+        row |= {"finite": pa.array(np.zeros(len(places), dtype=np.bool_))}
+        return pa.table(row | {name: pa.nulls(len(places), pa.float64()) for name in self._measurements})
 
     def _sample_rows(self, samples: NDArray[np.float32], places: NDArray[np.intp], *, generator_step: int) -> pa.Table:
         kept = np.asarray(samples, dtype=np.float32)[places]
         members, count, dimensions = kept.shape
         offsets = np.arange(members * count + 1, dtype=np.int32) * dimensions
-        columns = self._identity(np.repeat(places, count))
-        columns |= {"generator_step": _constant(generator_step, members * count)}
-        columns |= {"sample": pa.array(np.tile(np.arange(count, dtype=np.int64), members))}
-        columns |= {"x": pa.ListArray.from_arrays(pa.array(offsets), _numbers(kept.reshape(-1)))}
-        return pa.table(columns).select(SAMPLES_SCHEMA.names)
+        rows = self._identity(np.repeat(places, count))
+        rows |= {"generator_step": _constant(generator_step, members * count)}
+        rows |= {"sample": pa.array(np.tile(np.arange(count, dtype=np.int64), members))}
+        rows |= {"x": pa.ListArray.from_arrays(pa.array(offsets), _numbers(kept.reshape(-1)))}
+        return pa.table(rows).select(SAMPLES_SCHEMA.names)
 
     def _identity(self, places: NDArray[np.intp]) -> dict[str, pa.Array]:
         chosen = [self._members[place] for place in places]
@@ -164,7 +196,7 @@ def series_of(table: pa.Table, key: str, replicate: int, *, planned_evaluations:
     return Series(
         generator_step=rows["generator_step"].to_numpy(),
         finite=rows["finite"].to_numpy(),
-        values={name: rows[name].to_numpy() for name, _ in _VALUES},
+        values={name: rows[name].to_numpy() for name in rows.column_names if name in EVERY_MEASUREMENT},
         planned_evaluations=planned_evaluations,
         censored=censored,
     )

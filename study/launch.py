@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import platform
 import secrets
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.attempt import Attempt
-from study.configurations import configurations, user_sources
+from study.configurations import Configuration, configurations
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, find_study, home_folder, locked, now, read_json
 from study.plan import Plan, plan_for
 from study.ray_doorway import local_resources, prepare_environment, ray_session
 from study.spec import StudySpec
 from study.tally import read_plan
-from study.user_code import code_hash
+from study.user_code import changed_files, code_of, user_sources
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +67,7 @@ def run(
     if folder.plan_file.exists():
         _refuse_changed(folder, checked)
     else:
-        configurations(checked)  # what is wrong with it is told before anything is created or started
+        _rehearse(configurations(checked))  # what is wrong with it is told before anything is created or started
     with locked(folder):
         plan = _frozen_plan(folder)
         if plan is None:
@@ -94,6 +95,19 @@ def resume(
     spec = _begun_spec(folder)
     address = address or str(_remembered(folder).get("address") or "") or None
     return run(spec, home=folder.home, address=address, tracking_uri=tracking_uri, command=command, console=console)
+
+
+def begun_study(folder: StudyFolder) -> tuple[StudySpec, Plan]:
+    """The spec and the frozen plan of a study that was begun; its own code, if any, can be imported from now on.
+
+    Raises BadInput where that code is no longer what the study was begun with: it would train something else.
+    """
+    spec = _begun_spec(folder)
+    _refuse_changed(folder, spec)
+    code = str(_code_folder(folder, spec))
+    if code not in sys.path:
+        sys.path.append(code)
+    return spec, read_plan(folder)
 
 
 def sync_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> str:
@@ -146,6 +160,18 @@ def _attempt(
     )
 
 
+def _rehearse(made: Sequence[Configuration]) -> None:
+    """Tries the user's own code on the first step; raises SpecError where it cannot be trained.
+
+    Registered parts are not tried: tests hold them to their shapes, and numbers that blow up at once are a result.
+    """
+    own = [configuration for configuration in made if configuration.code]
+    if own:
+        from study.dry_run import dry_run
+
+        dry_run(own)
+
+
 def _as_spec(spec: StudySpec | Mapping[str, Any] | str | Path) -> StudySpec:
     if isinstance(spec, StudySpec):
         return spec
@@ -153,22 +179,23 @@ def _as_spec(spec: StudySpec | Mapping[str, Any] | str | Path) -> StudySpec:
 
 
 def _begun_spec(folder: StudyFolder) -> StudySpec:
-    """The operative spec; networks named by import path lie beside the file that was first run, not here."""
+    """The operative spec; code named by import path lies beside the file that was first run, not here."""
     if not folder.spec_file.exists():
         raise WorkFailed(f"{folder.spec_file} is missing; run the study file again to go on")
     return StudySpec.from_file(folder.spec_file, import_code=False)
 
 
 def _refuse_changed(folder: StudyFolder, spec: StudySpec) -> None:
-    """Raises BadInput when ``spec``, or the code of its networks, is not what the study was begun with."""
+    """Raises BadInput when ``spec``, or the user's code it names, is not what the study was begun with."""
     plan = read_plan(folder)
     lines: list[str] = []
     if plan.spec_hash != spec.spec_hash:
         lines = _begun_spec(folder).difference(spec)
     else:
-        sources = user_sources(spec, folder=_code_folder(folder, spec))
-        if (code_hash(sources) if sources else "") != plan.configurations[0].code:
-            lines = _changed_files(_remembered(folder).get("code", {}), sources) or ["code of the networks"]
+        code_folder = _code_folder(folder, spec)
+        sources = user_sources(spec.operative, folder=code_folder)
+        if sources and _runs_other_code(plan, code_folder):
+            lines = changed_files(_remembered(folder).get("code", {}), sources) or ["your own code"]
     if lines:
         raise BadInput(
             "\n".join(
@@ -181,15 +208,19 @@ def _refuse_changed(folder: StudyFolder, spec: StudySpec) -> None:
         )
 
 
-def _changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What happened to the files of the user's own networks."""
-    names = sorted({*before, *now})
-    what = {name: "added" if name not in before else "removed" if name not in now else "changed" for name in names}
-    return [f"code of the networks: {name} {what[name]}" for name in names if before.get(name) != now.get(name)]
+def _runs_other_code(plan: Plan, code_folder: Path) -> bool:
+    """Whether the code that some planned configuration runs is not what it was planned with."""
+    planned = {
+        (entry.networks["name"], entry.adversarial_loss, entry.penalty): entry.code for entry in plan.configurations
+    }
+    return any(
+        code != code_of(networks=networks, adversarial_loss=loss, penalty=penalty, folder=code_folder)
+        for (networks, loss, penalty), code in planned.items()
+    )
 
 
 def _code_folder(folder: StudyFolder, spec: StudySpec) -> Path:
-    """Where networks named by import path may lie: beside the study file that was run, not beside our copy of it."""
+    """Where code named by import path may lie: beside the study file that was run, not beside our copy of it."""
     if spec.code_folder not in (None, folder.root):
         assert spec.code_folder is not None
         return spec.code_folder
@@ -232,7 +263,7 @@ def _record(
         "tracking_uri": _tracking_uri(folder, tracking_uri),
         "address": address,
         "import_path": str(code_folder),
-        "code": user_sources(spec, folder=code_folder),
+        "code": user_sources(spec.operative, folder=code_folder),
         "command": command,
         "begun": before.get("begun") or now(),
         "started": now(),

@@ -11,7 +11,7 @@ from typing import Any
 
 from study.canonical import digest
 from study.configurations import Configuration, configurations, replicate_seed
-from study.cost import MEMBER_MULTIPLE, STARTUP_S, Estimate, cohort_seconds, makespan
+from study.cost import MEMBER_MULTIPLE, STARTUP_S, Estimate, cohort_seconds, makespan, members_that_fit
 from study.share import share_of
 from study.spec import StudySpec
 
@@ -84,10 +84,7 @@ class Plan:
             "study": self.study,
             "spec_hash": self.spec_hash,
             "criteria_hash": self.criteria_hash,
-            "configurations": [
-                {**asdict(entry), "seeds": list(entry.seeds), "target_id": entry.target_id}
-                for entry in self.configurations
-            ],
+            "configurations": [_plain(entry) for entry in self.configurations],
             "cohorts": [
                 {"cohort": entry.cohort, "members": [list(member) for member in entry.members]}
                 for entry in self.cohorts
@@ -106,8 +103,7 @@ class Plan:
                 spec_hash=data["spec_hash"],
                 criteria_hash=data["criteria_hash"],
                 configurations=tuple(
-                    Configuration(**{**_only(entry, names), "seeds": tuple(entry["seeds"])})
-                    for entry in data["configurations"]
+                    Configuration(**{**_only(entry, names), **_tuples(entry)}) for entry in data["configurations"]
                 ),
                 cohorts=tuple(
                     Cohort(entry["cohort"], tuple((key, replicate) for key, replicate in entry["members"]))
@@ -121,6 +117,16 @@ class Plan:
 
 _DERIVED = {"target_id"}
 """Written beside a configuration's own fields for readers of plan.json that do not import the plan."""
+
+
+def _plain(entry: Configuration) -> dict[str, Any]:
+    """A configuration's own fields; without ``measurements`` where none is switched on, as before there were any."""
+    own = {**asdict(entry), "seeds": list(entry.seeds), "measurements": list(entry.measurements)}
+    return {key: value for key, value in own.items() if key != "measurements" or value} | {"target_id": entry.target_id}
+
+
+def _tuples(entry: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    return {"seeds": tuple(entry["seeds"]), "measurements": tuple(entry.get("measurements", ()))}
 
 
 def _only(entry: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
@@ -153,7 +159,8 @@ def make_plan(spec: StudySpec, *, workers: int, max_members: int = MAX_COHORT) -
     elif isinstance(size, int):
         parts = _cut(groups, size=size)
     else:
-        parts = _best_cut(groups, workers=workers, max_members=max_members)
+        fit = min(members_that_fit(group[0].program()) for group in groups)
+        parts = _best_cut(groups, workers=workers, max_members=min(max_members, fit))
     ordered = sorted(parts, key=lambda part: -part.seconds)
     width = max(3, len(str(len(ordered) - 1)))
     return Plan(

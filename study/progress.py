@@ -60,7 +60,9 @@ def work_of(plan: Plan) -> dict[str, CohortWork]:
             cohort=entry.cohort,
             members=len(entry.members),
             horizon=shared.horizon,
-            step_cost=gradient_evaluations_per_step(k=int(shared.factors["k"]), penalty=shared.penalty),
+            step_cost=gradient_evaluations_per_step(
+                k=int(shared.factors["k"]), penalty=shared.penalty, updates=str(shared.factors["updates"])
+            ),
         )
     return works
 

@@ -11,6 +11,7 @@ from study.entries import LossEntry, read_entries
 from study.factors import (
     LEARNING_RATES,
     OPTIMIZER_NUMBERS,
+    UPDATES_NUMBERS,
     Scalar,
     Values,
     declared,
@@ -18,9 +19,11 @@ from study.factors import (
     read_scalar,
     read_values,
 )
+from study.model_rules import check_batches, check_images, without_absent
 from study.problems import Problems
+from study.settings import check_partners, declared_settings, default_networks, read_setting
 from study.user_code import is_import_path
-from trainers.catalogue import FACTORS, NETWORKS, OPTIMIZERS, PENALTIES, TARGETS, Parameter
+from trainers.catalogue import FACTORS, NETWORKS, OPTIMIZERS, PENALTIES, TARGETS, UPDATES, Parameter
 
 _PARTS = ("target", "networks")
 _ONE_HOME = "a factor lives in exactly one of scientific, nuisance, fixed"
@@ -42,6 +45,8 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self.parts = {part: self._part_name(part) for part in _PARTS}
+        check_partners(self.parts, self.problems)
+        check_images(self.parts, self.problems)
         self.parameters = self._known_factors()
         self.homes: dict[str, str] = {}
 
@@ -58,6 +63,7 @@ class _Reader:
         fixed = self._fixed()
         self._check_learning_rates()
         optimizers = self._chosen_optimizers({**varied["scientific"], **varied["nuisance"]}, fixed)
+        self._check_updates_numbers(self._chosen("updates", {**varied["scientific"], **varied["nuisance"]}, fixed))
         self._fill_factors(fixed, optimizers)
         parts = {part: self._fill_part(part, given[part], fixed) for part in _PARTS}
         known = {name: fixed[name] for name in self.parameters if name in fixed}
@@ -70,6 +76,8 @@ class _Reader:
             networks=parts["networks"],
         )
         self._check_updates(design)
+        if not self.problems.under(()):
+            check_batches(design, self.problems)
         return design
 
     def _part_name(self, part: str) -> str | None:
@@ -77,7 +85,7 @@ class _Reader:
         names = TARGETS if part == "target" else NETWORKS
         given = section(self.raw, part)
         if part not in self.raw and part == "networks":
-            return "mlp"
+            return default_networks(section(self.raw, "target").get("name"))
         name = given.get("name")
         if isinstance(name, str) and (name in names or (part == "networks" and is_import_path(name))):
             return name
@@ -107,16 +115,19 @@ class _Reader:
 
     def _part(self, part: str) -> dict[str, object]:
         """The parameters written inside target or networks."""
-        known, read = declared(part, self.parts[part]), {}
+        known, settings = declared(part, self.parts[part]), declared_settings(part, self.parts[part])
+        read: dict[str, object] = {}
         for key, value in section(self.raw, part).items():
             path = (part, key)
             if key == "name" or self.parts[part] is None:
                 continue
-            if key not in known:
+            if key in settings:
+                read[key] = read_setting(value, settings[key], path=path, problems=self.problems)
+            elif key not in known:
                 if is_import_path(self.parts[part]):
                     read[key] = self._free_option(part, key, value)
                 else:
-                    self.problems.unknown_key(path, ("name", *known))
+                    self.problems.unknown_key(path, ("name", *known, *settings))
             elif isinstance(value, list | Mapping):
                 self.problems.add(
                     path, "must be a single value here; move it to scientific or nuisance to vary it", value
@@ -201,16 +212,39 @@ class _Reader:
         self, varied: Mapping[str, Values], fixed: Mapping[str, Scalar | Mapping[str, Scalar]]
     ) -> list[str]:
         """The optimizers of the study, after noting numbers that none of them uses."""
-        if "optimizer" in self.homes and "optimizer" not in varied and "optimizer" not in fixed:
-            return []  # what was written is no optimizer, and was noted
-        default = fixed.get("optimizer", FACTORS["optimizer"].default)
-        chosen = [str(name) for name in (varied["optimizer"].grid() if "optimizer" in varied else [default])]
+        chosen = self._chosen("optimizer", varied, fixed)
+        if not chosen:
+            return []
         used = {number for name in chosen for number in OPTIMIZERS[name].defaults}
         for number in OPTIMIZER_NUMBERS:
             if number in self.homes and number not in used:
                 uses = "; ".join(f"{name} uses {', '.join(OPTIMIZERS[name].defaults)}" for name in chosen)
                 self.problems.add((self.homes[number], number), f"no chosen optimizer uses it ({uses})")
         return chosen
+
+    def _chosen(
+        self, name: str, varied: Mapping[str, Values], fixed: Mapping[str, Scalar | Mapping[str, Scalar]]
+    ) -> list[str]:
+        """The values of the factor ``name``, a choice; none where what was written is no choice, which was noted."""
+        if name in self.homes and name not in varied and name not in fixed:
+            return []
+        values = varied[name].grid() if name in varied else [fixed.get(name, FACTORS[name].default)]
+        return [str(value) for value in values]
+
+    def _check_updates_numbers(self, chosen: list[str]) -> None:
+        """Numbers of an order of updates are required with it (they have no default), and refused without it."""
+        used = {number for name in chosen for number in UPDATES[name].defaults}
+        for number, parameter in UPDATES_NUMBERS.items():
+            users = ", ".join(name for name, entry in UPDATES.items() if number in entry.defaults)
+            if number in self.homes and chosen and number not in used:
+                path = (self.homes[number], number)
+                self.problems.add(path, f"is for updates {users} (they are {', '.join(chosen)})")
+            elif number in used and number not in self.homes:
+                self.problems.add(
+                    (number,),
+                    f"required in scientific, nuisance or fixed with updates {users}: "
+                    f"{parameter.rule} ({parameter.meaning})",
+                )
 
     def _fill_factors(self, fixed: dict[str, Scalar | Mapping[str, Scalar]], optimizers: list[str]) -> None:
         """Adds the defaults of what was left out, and brings numbers by optimizer to one form."""
@@ -240,18 +274,19 @@ class _Reader:
             if value is None and name not in self.homes:
                 self.problems.add((part, name), f"required: {parameter.rule} ({parameter.meaning})")
             filled[name] = value
-        return {**filled, **{name: value for name, value in given.items() if name not in filled}}
+        for name, setting in declared_settings(part, self.parts[part]).items():
+            filled[name] = given.get(name, setting.default)
+        filled |= {name: value for name, value in given.items() if name not in filled}
+        return without_absent(part, filled)
 
     def _check_updates(self, design: Design) -> None:
         if self.problems.under(()):
             return
-        if "simultaneous" in design.values("updates").grid():
-            k = design.values("k")
-            if k.highest != 1:
-                home = self.homes["updates"]
-                self.problems.add(
-                    (home, "updates"), f"simultaneous needs k = 1 in the whole study (k reaches {k.highest})"
-                )
+        single = [name for name in design.updates if name != "alternating"]
+        k = design.values("k")
+        if single and k.highest != 1:
+            need = f"{', '.join(single)} need{'s' if len(single) == 1 else ''} k = 1"
+            self.problems.add((self.homes["updates"], "updates"), f"{need} in the whole study (k reaches {k.highest})")
 
 
 def _finite(value: object) -> bool:

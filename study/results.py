@@ -12,11 +12,11 @@ import pyarrow as pa
 from pyarrow import compute, parquet
 
 from study.checkpoint import Checkpoint
-from study.history import HISTORY_SCHEMA, REPLICATES_SCHEMA, SAMPLES_SCHEMA, judge_members
+from study.history import SAMPLES_SCHEMA, history_schema, judge_members, replicates_schema
 from study.outcomes import Criteria, Outcome
 from study.pictures import Panel, drawable, picture
 from study.yaml_file import dump_yaml
-from trainers.measurement import MEASUREMENTS
+from trainers.measurement import EVERY_MEASUREMENT
 from trainers.program import evaluation_steps, sample_evaluations
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Ended:
         """``final_<measurement>`` of a replicate's last row; a dead one has none."""
         rows = self.history.filter(compute.equal(self.history["replicate"], replicate)).to_pylist()
         last = rows[-1] if rows else {}
-        return {f"final_{name}": last[name] for name in MEASUREMENTS if last.get(name) is not None}
+        return {f"final_{name}": last[name] for name in EVERY_MEASUREMENT if last.get(name) is not None}
 
 
 def rows_of(table: pa.Table, key: str) -> pa.Table:
@@ -75,7 +75,8 @@ def ended_replicates(
 ) -> Ended:
     """Unites the parts of a configuration and judges each planned replicate; one without rows has failed."""
     key = configuration.configuration_key
-    histories, samples = [HISTORY_SCHEMA.empty_table()], [SAMPLES_SCHEMA.empty_table()]
+    histories = [history_schema(configuration.measurements).empty_table()]
+    samples = [SAMPLES_SCHEMA.empty_table()]
     outcomes = {replicate: Outcome("failed", "", None, None) for replicate in range(configuration.replicates)}
     for part in parts:
         if part.checkpoint is None:
@@ -106,7 +107,8 @@ def write_results(folder: Path, configuration: Configuration, ended: Ended) -> N
 
     No picture for a target that is neither planar nor an image.
     """
-    parquet.write_table(ended.history.select(REPLICATES_SCHEMA.names), folder / "replicates.parquet")
+    published = replicates_schema(configuration.measurements).names
+    parquet.write_table(ended.history.select(published), folder / "replicates.parquet")
     parquet.write_table(ended.samples, folder / "samples.parquet")
     (folder / "samples").mkdir()
     for replicate, png in _pictures(configuration, ended).items():
@@ -114,7 +116,8 @@ def write_results(folder: Path, configuration: Configuration, ended: Ended) -> N
 
 
 def configuration_yaml(configuration: Configuration) -> str:
-    """Everything that defines a configuration, as YAML."""
+    """Everything that defines a configuration, as YAML, and the optional measurements that were taken of it."""
+    measured = {"measurements": list(configuration.measurements)} if configuration.measurements else {}
     return dump_yaml(
         {
             "configuration_key": configuration.configuration_key,
@@ -128,6 +131,7 @@ def configuration_yaml(configuration: Configuration) -> str:
             "horizon": configuration.horizon,
             "replicates": configuration.replicates,
             "seeds": list(configuration.seeds),
+            **measured,
         }
     )
 

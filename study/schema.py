@@ -7,11 +7,12 @@ from dataclasses import fields
 from typing import Any
 
 from study.criteria import Criteria
-from study.factors import OPTIMIZER_NUMBERS
+from study.factors import OPTIMIZER_NUMBERS, UPDATES_NUMBERS
+from study.measured import measurements_schema
 from study.sections import parameter_schema
 from trainers.catalogue import FACTORS, LOSSES, NETWORKS, PENALTIES, PRESETS, TARGETS, Entry, Parameter
 
-_IMPORT_PATH = {"type": "string", "pattern": r"^[\w.]+:\w+$", "description": "package.module:function of your own"}
+_IMPORT_PATH = {"type": "string", "pattern": r"^[\w.]+:\w+$", "description": "package.module:name of your own"}
 
 
 def study_schema(base: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def study_schema(base: dict[str, Any]) -> dict[str, Any]:
         "nuisance": _closed(varied),
         "fixed": _closed(fixed),
         "criteria": _closed({field.name: _criterion(field.default) for field in fields(Criteria)}),
+        "measurements": measurements_schema(),
     }
     name = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9._-]{0,63}$"}
     return {
@@ -57,7 +59,8 @@ def values_schema(parameter: Parameter) -> dict[str, Any]:
 
 def _factors() -> dict[str, Parameter]:
     entries = (*TARGETS.values(), *NETWORKS.values())
-    return {**FACTORS, **OPTIMIZER_NUMBERS, **{p.name: p for entry in entries for p in entry.parameters}}
+    own = {p.name: p for entry in entries for p in entry.parameters}
+    return {**FACTORS, **UPDATES_NUMBERS, **OPTIMIZER_NUMBERS, **own}
 
 
 def _closed(properties: dict[str, Any]) -> dict[str, Any]:
@@ -69,13 +72,18 @@ def _part(entries: Iterable[Entry]) -> dict[str, Any]:
     return {
         "anyOf": [
             {
-                **_closed({"name": {"const": entry.name}, **{p.name: parameter_schema(p) for p in entry.parameters}}),
+                **_closed(_properties(entry)),
                 "required": ["name"],
                 "description": entry.summary,
             }
             for entry in entries
         ]
     }
+
+
+def _properties(entry: Entry) -> dict[str, Any]:
+    parameters = {p.name: parameter_schema(p) for p in entry.parameters}
+    return {"name": {"const": entry.name}, **parameters, **{s.name: dict(s.schema) for s in entry.settings}}
 
 
 def _or_by_optimizer(parameter: Parameter) -> dict[str, Any]:
@@ -88,14 +96,15 @@ def _criterion(default: object) -> dict[str, Any]:
 
 
 def _entry() -> dict[str, Any]:
+    name = {"anyOf": [{"enum": [*LOSSES, *PRESETS]}, _IMPORT_PATH]}
     registered = (*LOSSES.values(), *PENALTIES.values())
     conditional = {p.name: values_schema(p) for entry in registered for p in entry.parameters}
     mapping = _closed(
         {
-            "name": {"enum": [*LOSSES, *PRESETS]},
-            "penalty": {"enum": list(PENALTIES)},
+            "name": name,
+            "penalty": {"anyOf": [{"enum": list(PENALTIES)}, _IMPORT_PATH]},
             "label": {"type": "string", "maxLength": 64},
             **conditional,
         }
     )
-    return {"anyOf": [{"enum": [*LOSSES, *PRESETS]}, {**mapping, "required": ["name"]}]}
+    return {"anyOf": [name, {**mapping, "required": ["name"]}]}

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from study.errors import suggestion
 from study.outcomes import Criteria
 from study.problems import Problems
-from trainers.catalogue import Parameter, gradient_evaluations_per_step
+from trainers.catalogue import Parameter, gradient_evaluations_per_step, real_minibatches_per_step
 
 LATER = {("search", "method"): ("optuna", "use grid or random"), ("scheduler", "name"): ("asha", "use none")}
 """Names of the contract that this version cannot serve yet, and what to use instead."""
@@ -92,12 +92,12 @@ class Budget(Section):
     evaluations: Annotated[int, whole("evaluations after the one before training", 1, 100_000)] = 30
     evaluation_samples: Annotated[int, whole("generated samples the modes are counted in", 1, 1_000_000)] = 2500
 
-    def horizon(self, *, k: int, batch_size: int, penalty: str) -> int:
+    def horizon(self, *, k: int, batch_size: int, penalty: str, updates: str = "alternating") -> int:
         """Generator steps the budget buys: floor(value / cost of one generator step)."""
         if self.unit == "samples_seen":
-            return self.value // (k * batch_size)
+            return self.value // (real_minibatches_per_step(k=k, updates=updates) * batch_size)
         if self.unit == "gradient_evaluations":
-            return self.value // gradient_evaluations_per_step(k=k, penalty=penalty)
+            return self.value // gradient_evaluations_per_step(k=k, penalty=penalty, updates=updates)
         return self.value
 
 
@@ -148,6 +148,8 @@ def note_invalid(error: ValidationError, models: Mapping[tuple[str, ...], type[B
             problems.add(path, "must be a mapping, `key: value`", found["input"])
         elif found["type"] == "string_type":
             problems.add(path, "must be text (quote it)", found["input"])
+        elif found["type"] == "list_type":
+            problems.add(path, "must be a list, `[one, another]`", found["input"])
         elif found["type"] == "bool_type":
             problems.add(path, "must be true or false", found["input"])
         else:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, InstanceOf, PlainSeriali
 from study.canonical import digest
 from study.design import Design, check_budget
 from study.folder import NAME
+from study.measured import read_measurements
 from study.outcomes import Criteria
 from study.plain_data import flattened, plain_mapping, with_value
 from study.problems import FieldPath, Problems, SpecError, shown
@@ -32,7 +33,7 @@ from study.sections import (
     read_criteria,
     whole,
 )
-from study.user_code import check_importable, is_import_path
+from study.user_code import check_importable, named_code
 from study.yaml_file import dump_yaml, parse_value, read_yaml
 
 __all__ = ["MAX_CONFIGURATIONS", "Criteria", "SpecError", "StudySpec"]
@@ -54,6 +55,7 @@ _OPTIONAL = (
     "tracking",
     "question",
     "calibration",
+    "measurements",
 )
 
 
@@ -82,6 +84,7 @@ class StudySpec(Section):
     criteria: Annotated[InstanceOf[Criteria], BeforeValidator(_criteria), PlainSerializer(asdict)] = Criteria()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
+    measurements: list[str] | None = None  # as calibration: nothing in the hash of a study that names none
 
     _written: dict[str, object] = PrivateAttr(default_factory=dict)
     _folder: Path | None = PrivateAttr(default=None)
@@ -90,7 +93,7 @@ class StudySpec(Section):
     def from_file(cls, path: str | Path, *, overrides: Sequence[str] = (), import_code: bool = True) -> StudySpec:
         """Reads a study file with ``overrides`` (see ``with_overrides``); raises SpecError with every problem.
 
-        ``import_code=False`` leaves networks named by import path unimported (to read a finished study elsewhere).
+        ``import_code=False`` leaves what is named by import path unimported (to read a finished study elsewhere).
         """
         document = read_yaml(Path(path))
         assert isinstance(document.data, dict)
@@ -102,7 +105,7 @@ class StudySpec(Section):
     def from_dict(
         cls, mapping: Mapping[str, object], *, folder: Path | None = None, import_code: bool = True
     ) -> StudySpec:
-        """Reads a study from plain data; ``folder`` is where networks named by import path may lie."""
+        """Reads a study from plain data; ``folder`` is where code named by import path may lie."""
         return cls._build(plain_mapping(mapping), Problems(), folder=folder, import_code=import_code)
 
     def with_overrides(self, assignments: Sequence[str]) -> StudySpec:
@@ -122,9 +125,8 @@ class StudySpec(Section):
         problems.raise_if_any()  # nothing else that is said about such a file would help
         cls._check_shape(raw, problems)
         operative = cls._check_meaning(raw, problems)
-        if import_code and is_import_path(section(raw, "networks").get("name")):
-            name = str(section(raw, "networks")["name"])
-            check_importable(name, folder=folder, path=("networks", "name"), problems=problems)
+        for code in named_code(raw) if import_code else ():
+            check_importable(code, folder=folder, problems=problems)
         problems.raise_if_any()
         spec = cls.model_validate(operative)
         spec._written, spec._folder = written, folder
@@ -156,6 +158,7 @@ class StudySpec(Section):
             check_scheduler(scheduler, problems)
         grid = section(raw, "search").get("method") != "random"
         criteria = read_criteria(raw.get("criteria", {}), problems)
+        measurements = read_measurements(raw, problems)
         before = len(problems)
         design = read_design(raw, grid=grid, problems=problems)
         readable = len(problems) == before and not any(problems.under((name,)) for name in _DESIGN_SECTIONS)
@@ -165,7 +168,7 @@ class StudySpec(Section):
             _check_size(design, search, raw.get("replicates", 8), problems)
         if problems.under(()):
             return {}
-        return {**raw, **design.plain(), "criteria": asdict(criteria)}
+        return {**raw, **design.plain(), "criteria": asdict(criteria), "measurements": measurements}
 
     @cached_property
     def design(self) -> Design:
@@ -182,7 +185,7 @@ class StudySpec(Section):
 
     @property
     def code_folder(self) -> Path | None:
-        """Where networks named by import path may lie: the study file's folder."""
+        """Where code named by import path may lie: the study file's folder."""
         return self._folder
 
     @property

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from study.outcomes import OUTCOMES
-from trainers.measurement import MEASUREMENTS
+from trainers.measurement import EVERY_MEASUREMENT
 
 TENTHS: dict[str, int] = {"q10": 1, "median": 5, "q90": 9}
 """Logged quantiles, in tenths: exact, where 0.1 x 70 would already reach into the next replicate."""
@@ -37,7 +37,7 @@ def curve(rows: pa.Table, *, steps: Sequence[int], skip: Collection[int] = ()) -
     """
     evaluation, finite = rows["evaluation"].to_numpy(), rows["finite"].to_numpy()
     measured_at = rows["measured_at_ms"].to_numpy()
-    values = {name: rows[name].to_numpy() for name in MEASUREMENTS}
+    values = {name: rows[name].to_numpy() for name in rows.column_names if name in EVERY_MEASUREMENT}
     points: list[Point] = []
     for index in np.unique(evaluation):
         step = steps[int(index)]
@@ -47,7 +47,7 @@ def curve(rows: pa.Table, *, steps: Sequence[int], skip: Collection[int] = ()) -
         living = now & finite
         dead = int((~finite & (evaluation <= index)).sum())
         metrics: dict[str, float] = {}
-        for name in MEASUREMENTS:
+        for name in values:
             metrics |= _quantiles(name, values[name][living], dead=dead)
         metrics["finite_fraction"] = int(living.sum()) / (int(living.sum()) + dead)
         points.append(
@@ -83,7 +83,7 @@ def _quantiles(name: str, values: NDArray[np.float64], *, dead: int) -> dict[str
     measured = values[np.isfinite(values)]
     if not len(measured):
         return {}
-    direction = MEASUREMENTS[name].direction
+    direction = EVERY_MEASUREMENT[name].direction
     # a living replicate without the number its peers have produced a non-finite one: as bad as dead
     worst = 0 if direction is None else dead + len(values) - len(measured)
     found = {

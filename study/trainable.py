@@ -186,11 +186,23 @@ def open_cohort(
     rows = [(key, replicate, member.seed) for (key, replicate), member in zip(planned.members, members, strict=True)]
     if found is None:
         cohort = Cohort.start(program, members, device=device)
-        history = History(rows, k=program.k, batch_size=program.batch_size)
+        history = History(
+            rows,
+            k=program.k,
+            batch_size=program.batch_size,
+            groups=program.measurements,
+            updates=program.updates,
+        )
     else:
         cohort = Cohort.restore(program, members, found.state(), device=device)
         history = History.restore(
-            rows, k=program.k, batch_size=program.batch_size, history=found.history(), samples=found.samples()
+            rows,
+            k=program.k,
+            batch_size=program.batch_size,
+            history=found.history(),
+            samples=found.samples(),
+            groups=program.measurements,
+            updates=program.updates,
         )
     return CohortRun(folder=folder, planned=planned, cohort=cohort, history=history, watch=watch)
 

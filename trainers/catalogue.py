@@ -1,4 +1,4 @@
-"""Every loss, penalty, preset, optimizer, target and network by name: parameters, formula, reference.
+"""Every loss, penalty, preset, optimizer, order of updates, target and network by name: parameters, formula, reference.
 
 Standard library only, so that the study file, ``plan`` and ``losses`` can be read without torch.
 The registries in losses.py, penalties.py, ... hold the code under the same keys (a test compares them).
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from trainers.catalogue_models import NETWORKS, TARGETS
+from trainers.catalogue_updates import GOODFELLOW, GRADIENT_ROUNDS, MINIBATCH_ROUNDS, OPTIMIZERS, UPDATES
 from trainers.declaration import Entry, Parameter, integer, positive, registry
 
 __all__ = [
@@ -21,12 +22,16 @@ __all__ = [
     "PENALTIES",
     "PRESETS",
     "TARGETS",
+    "UPDATES",
     "Entry",
     "Parameter",
     "gradient_evaluations_per_step",
+    "loss_entry",
+    "penalty_entry",
+    "real_minibatches_per_step",
 ]
 
-_GOODFELLOW = "Goodfellow et al. 2014, arXiv:1406.2661"
+_USERS_OWN = "The user's own, by import path."
 
 LOSSES: Mapping[str, Entry] = registry(
     Entry(
@@ -34,14 +39,14 @@ LOSSES: Mapping[str, Entry] = registry(
         summary="The original saturating game: the generator minimises log(1 - sigmoid(D)).",
         formula="softplus(-D(x)) + softplus(D(G(z)))",
         generator_formula="-softplus(D(G(z)))",
-        reference=f"{_GOODFELLOW}, Algorithm 1",
+        reference=f"{GOODFELLOW}, Algorithm 1",
     ),
     Entry(
         name="non_saturating",
         summary="The generator maximises log sigmoid(D) instead, so that its gradient survives a confident D.",
         formula="softplus(-D(x)) + softplus(D(G(z)))",
         generator_formula="softplus(-D(G(z)))",
-        reference=f"{_GOODFELLOW}, section 3",
+        reference=f"{GOODFELLOW}, section 3",
     ),
     Entry(
         name="wasserstein",
@@ -70,6 +75,27 @@ LOSSES: Mapping[str, Entry] = registry(
         formula="softplus(-(D(x) - D(G(z))))",
         generator_formula="softplus(-(D(G(z)) - D(x)))",
         reference="Jolicoeur-Martineau 2018, arXiv:1807.00734",
+    ),
+    Entry(
+        name="relativistic_average",
+        summary="RaGAN: each score against the mean score of the other side, for both players.",
+        formula="1/2 softplus(-(D(x) - E D(G(z)))) + 1/2 softplus(D(G(z)) - E D(x))",
+        generator_formula="1/2 softplus(-(D(G(z)) - E D(x))) + 1/2 softplus(D(x) - E D(G(z)))",
+        reference="Jolicoeur-Martineau 2018, arXiv:1807.00734",
+    ),
+    Entry(
+        name="f_gan_kl",
+        summary="f-GAN, KL(real || generated): at the optimum D = 1 + log p/q; exp overflows honestly.",
+        formula="exp(D(G(z)) - 1) - D(x)",
+        generator_formula="-exp(D(G(z)) - 1)",
+        reference="Nowozin et al. 2016, arXiv:1606.00709, table 2",
+    ),
+    Entry(
+        name="f_gan_pearson",
+        summary="f-GAN, Pearson's chi^2, E_q (p/q - 1)^2: at the optimum D = 2 (p/q - 1).",
+        formula="1/4 D(G(z))^2 + D(G(z)) - D(x)",
+        generator_formula="-(1/4 D(G(z))^2 + D(G(z)))",
+        reference="Nowozin et al. 2016, arXiv:1606.00709, table 2",
     ),
 )
 
@@ -122,6 +148,23 @@ PENALTIES: Mapping[str, Entry] = registry(
         parameters=(_WEIGHT,),
         penalised=True,
     ),
+    Entry(
+        name="dragan",
+        summary="One-centred, at real samples under normal noise d of half the minibatch's standard deviation s.",
+        formula="penalty_weight E (|grad D(x + d)| - 1)^2, d ~ N(0, (s/2)^2)",
+        reference="Kodali et al. 2017, arXiv:1705.07215",
+        parameters=(
+            Parameter(name="penalty_weight", kind="number", low=0, default=10.0, meaning="the paper's lambda"),
+        ),
+        penalised=True,
+    ),
+    Entry(
+        name="instance_noise",
+        summary="Fresh normal noise on every input of D, real and generated, in both players' steps.",
+        formula="D(x + noise_std n), D(G(z) + noise_std n'), n, n' ~ N(0, 1)",
+        reference="Soenderby et al. 2017, arXiv:1610.04490; Arjovsky & Bottou 2017, arXiv:1701.04862",
+        parameters=(positive("noise_std", None, "standard deviation of the noise, in data units"),),
+    ),
 )
 
 PRESETS: Mapping[str, Mapping[str, str | float]] = MappingProxyType(
@@ -130,70 +173,8 @@ PRESETS: Mapping[str, Mapping[str, str | float]] = MappingProxyType(
         "wgan_gp": MappingProxyType({"name": "wasserstein", "penalty": "gradient_penalty", "penalty_weight": 10.0}),
         "ns_r1": MappingProxyType({"name": "non_saturating", "penalty": "r1", "penalty_weight": 0.1}),
         "r3gan": MappingProxyType({"name": "relativistic", "penalty": "r1_r2", "penalty_weight": 0.1}),
+        "dragan": MappingProxyType({"name": "non_saturating", "penalty": "dragan", "penalty_weight": 10.0}),
     }
-)
-
-OPTIMIZERS: Mapping[str, Entry] = registry(
-    Entry(
-        name="sgd",
-        summary="Stochastic gradient descent with momentum, the rule of Algorithm 1.",
-        formula="v <- momentum v + g; w <- w - lr v",
-        reference=_GOODFELLOW,
-        parameters=(
-            Parameter(
-                name="momentum",
-                kind="number",
-                low=0,
-                high=1,
-                high_open=True,
-                default=0.0,
-                meaning="share of the velocity kept at each step",
-            ),
-        ),
-    ),
-    Entry(
-        name="adam",
-        summary="Adam with bias correction, epsilon 1e-8.",
-        formula="w <- w - lr m^ / (sqrt(v^) + 1e-8)",
-        reference="Kingma & Ba 2015, arXiv:1412.6980",
-        parameters=(
-            Parameter(
-                name="beta1",
-                kind="number",
-                low=0,
-                high=1,
-                high_open=True,
-                default=0.5,
-                meaning="decay of the gradient's mean",
-            ),
-            Parameter(
-                name="beta2",
-                kind="number",
-                low=0,
-                high=1,
-                high_open=True,
-                default=0.999,
-                meaning="decay of the squared gradient's mean",
-            ),
-        ),
-    ),
-    Entry(
-        name="rmsprop",
-        summary="RMSProp without momentum, epsilon 1e-8; beta2 is the decay that torch calls alpha.",
-        formula="v <- beta2 v + (1 - beta2) g^2; w <- w - lr g / (sqrt(v) + 1e-8)",
-        reference="Tieleman & Hinton 2012",
-        parameters=(
-            Parameter(
-                name="beta2",
-                kind="number",
-                low=0,
-                high=1,
-                high_open=True,
-                default=0.99,
-                meaning="decay of the squared gradient's mean",
-            ),
-        ),
-    ),
 )
 
 FACTORS: Mapping[str, Parameter] = MappingProxyType(
@@ -216,8 +197,16 @@ FACTORS: Mapping[str, Parameter] = MappingProxyType(
                 name="updates",
                 kind="choice",
                 default="alternating",
-                choices=("alternating", "simultaneous"),
-                meaning="alternating as Algorithm 1, or both gradients at the same point (k = 1)",
+                choices=tuple(UPDATES),
+                meaning="order of the players' updates; all but alternating, which is Algorithm 1, need k = 1",
+            ),
+            Parameter(
+                name="generator_average",
+                kind="number",
+                low=0,
+                high=1,
+                high_open=True,
+                meaning="decay of an averaged generator, measured beside the raw one (none unless given)",
             ),
         )
     }
@@ -231,10 +220,35 @@ MEMBER_NUMBERS: tuple[str, ...] = (
     "beta2",
     "penalty_weight",
     "clip",
+    "consensus_weight",
+    "generator_average",
+    "noise_std",
 )
 """Numbers in which the members of one cohort may differ: tensors along the member axis."""
 
 
-def gradient_evaluations_per_step(*, k: int, penalty: str) -> int:
-    """Cost of one generator step in gradient evaluations: 1 + k (1 + penalised)."""
-    return 1 + k * (1 + int(PENALTIES[penalty].penalised))
+def gradient_evaluations_per_step(*, k: int, penalty: str, updates: str = "alternating") -> int:
+    """Cost of one generator step in gradient evaluations: 1 + k (1 + penalised); extragradient x 2, consensus x 3."""
+    return GRADIENT_ROUNDS[updates] * (1 + k * (1 + int(penalty_entry(penalty).penalised)))
+
+
+def real_minibatches_per_step(*, k: int, updates: str = "alternating") -> int:
+    """Real minibatches shown to the discriminator in one generator step: one per gradient of its loss."""
+    return MINIBATCH_ROUNDS[updates] * k
+
+
+def loss_entry(name: str) -> Entry:
+    """The loss of this registry name; of one named by import path nothing is declared but its name."""
+    return Entry(name=name, summary=_USERS_OWN, reference="") if ":" in name else LOSSES[name]
+
+
+def penalty_entry(name: str) -> Entry:
+    """The penalty of this registry name, or what holds of every one that is named by import path.
+
+    Such a penalty takes a penalty_weight, 1 by default, and is taken to pay a double backward: an entry must be known
+    without running the user's code.
+    """
+    if ":" not in name:
+        return PENALTIES[name]
+    weight = Parameter(name="penalty_weight", kind="number", low=0, default=1.0, meaning="the weight of its term")
+    return Entry(name=name, summary=_USERS_OWN, reference="", parameters=(weight,), penalised=True)

@@ -26,10 +26,13 @@ class Classifier:
     output_weight: Tensor
     output_bias: Tensor
 
+    def features(self, samples: Tensor) -> Tensor:
+        """The hidden layer [..., H] of flat images [..., d]."""
+        return torch.relu(samples @ self.hidden_weight + self.hidden_bias)
+
     def logits(self, samples: Tensor) -> Tensor:
         """Class scores [..., K] of flat images [..., d]."""
-        hidden = torch.relu(samples @ self.hidden_weight + self.hidden_bias)
-        return hidden @ self.output_weight + self.output_bias
+        return self.features(samples) @ self.output_weight + self.output_bias
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Share of images [n, d] whose most probable class is their label [n]."""

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from trainers.draws import BLOCK_STEPS, Draws, DrawShape, Stream, draw_block, normal
-from trainers.losses import LOSSES
-from trainers.networks import DISCRIMINATOR, GENERATOR, build_networks
-from trainers.optimizers import OPTIMIZERS
-from trainers.penalties import PENALTIES
-from trainers.player import Player, initial_rows
+from trainers.averaging import average
+from trainers.catalogue import real_minibatches_per_step
+from trainers.catalogue_updates import MINIBATCH_ROUNDS
+from trainers.draws import BLOCK_STEPS, Draws, DrawShape, Noise, Stream, draw_block, normal
+from trainers.game import StackedGame
+from trainers.memory import memory_tensors
 from trainers.program import Member, Program
-from trainers.targets import build_target
 
 LANES = 32
 """Floats that one unrolled vector instruction handles; every [R, batch] tensor is a multiple of it."""
@@ -35,7 +34,7 @@ def padded_size(members: int, *, batch_size: int) -> int:
     return math.ceil(members / multiple) * multiple
 
 
-class Cohort:
+class Cohort(StackedGame):
     """State of R members between two updates: parameters, optimizer state, who is alive, how far they are.
 
     ``alive`` [R] and ``death_step`` [R] (generator step of the first non-finite number, -1 while alive) include
@@ -47,33 +46,19 @@ class Cohort:
     ) -> None:
         if not members:
             raise ValueError("a cohort must have at least one member, got none")
-        self.program, self.members = program, tuple(members)
-        self.device, self.dtype = torch.device(device), dtype
-        self.size = len(self.members)
+        self.members, self.size = tuple(members), len(members)
         padding = padded_size(self.size, batch_size=program.batch_size) - self.size
-        self._padded = [*self.members, *[self.members[0]] * padding]
-        self.seeds = [member.seed for member in self._padded]
-        self.target = build_target(program.target)
-        self.networks = build_networks(program.networks, self.target)
-        self.loss, self.penalty = LOSSES[program.loss], PENALTIES[program.penalty]
+        super().__init__(program, [*self.members, *[self.members[0]] * padding], device=device, dtype=dtype)
         self.generator_step = self.evaluations_done = 0
         self.alive = torch.ones(len(self.seeds), dtype=torch.bool, device=self.device)
         self.death_step = torch.full((len(self.seeds),), -1, dtype=torch.int64, device=self.device)
-        self._numbers = self._stack_numbers()
-        self.generator = self._player(GENERATOR)
-        self.discriminator = self._player(DISCRIMINATOR)
+        self.averaged = self.generator.flat.clone() if "generator_average" in self.numbers else None
+        self.memory = self._new_memory()
         self._fixed_latents = normal(
             self.seeds, Stream.FIXED_LATENT, 0, (self.fixed_samples, self.networks.latent_dim)
         ).to(self.device, dtype)
         self.initial_samples = self.samples()
-        pairs = int(self.loss.pairs_real_and_fake)
-        self._shape = DrawShape(
-            batch_size=program.batch_size,
-            latent_dim=self.networks.latent_dim,
-            latents=program.k + 1,
-            reals=program.k + pairs,
-            epsilons=program.k if self.penalty.needs_epsilon else 0,
-        )
+        self._shape = self._draw_shape()
         self._block: tuple[int, Draws] | None = None
 
     @classmethod
@@ -123,12 +108,20 @@ class Cohort:
 
     @property
     def discriminator_steps(self) -> int:
-        """Cumulative discriminator updates."""
+        """Cumulative discriminator updates (the steps ahead of extragradient are none)."""
         return self.program.k * self.generator_step
 
     @property
+    def samples_seen(self) -> int:
+        """Cumulative real samples shown to the discriminator."""
+        per_step = real_minibatches_per_step(k=self.program.k, updates=self.program.updates)
+        return per_step * self.program.batch_size * self.generator_step
+
+    @property
     def fixed_samples(self) -> int:
-        """Samples kept on fixed latents: 256 in the plane, 64 images."""
+        """Samples kept on fixed latents: 256 in the plane, 64 images, one where latents are not read (dirac)."""
+        if self.target.dimensions == 1:
+            return 1
         return FIXED_SAMPLES_2D if len(self.target.sample_shape) == 1 else FIXED_SAMPLES_IMAGE
 
     def samples(self) -> Tensor:
@@ -136,52 +129,39 @@ class Cohort:
         return self.generate(self._fixed_latents)
 
     @torch.no_grad()
-    def generate(self, latents: Tensor) -> Tensor:
-        """G(z): latents [R, n, L] -> samples [R, n, d], without gradient."""
-        return self.generator.network(self.generator.frozen, latents)
-
-    def discriminate(self, samples: Tensor, *, learn: bool = False) -> Tensor:
-        """D(x): samples [R, n, d] -> logits [R, n]; ``learn`` for gradients of D's own parameters."""
-        parameters = self.discriminator.leaves if learn else self.discriminator.frozen
-        return self.discriminator.network(parameters, samples).squeeze(-1)
-
-    def differentiate_discriminator(
-        self, *, latents: Tensor, real: Tensor, epsilon: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Gradient of L_D plus its penalty at fresh fakes; returns loss [R] and gradient norm [R]."""
-        fake = self.generate(latents)
-        logits = self.discriminate(torch.cat([real, fake], dim=1), learn=True)
-        real_logits, fake_logits = torch.split(logits, [real.shape[1], fake.shape[1]], dim=1)
-        loss = self.loss.discriminator(real_logits=real_logits, fake_logits=fake_logits)
-        if self.penalty.term is not None:
-            weight = self._numbers["penalty_weight"].squeeze(1)
-            loss = loss + self.penalty.term(
-                lambda points: self.discriminate(points, learn=True),
-                real=real,
-                fake=fake,
-                weight=weight,
-                epsilon=epsilon,
-            )
-        return loss.detach(), self.discriminator.differentiate(loss)
-
-    def differentiate_generator(self, *, latents: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Gradient of L_G; ``real`` is read by paired losses only; returns loss [R] and gradient norm [R]."""
-        fake_logits = self.discriminate(self.generator.network(self.generator.leaves, latents))
-        real_logits = fake_logits.detach() if real is None else self.discriminate(real)
-        loss = self.loss.generator(real_logits=real_logits, fake_logits=fake_logits)
-        return loss.detach(), self.generator.differentiate(loss)
+    def generate_averaged(self, latents: Tensor) -> Tensor:
+        """The averaged generator's samples [R, n, d]; ValueError where there is none."""
+        if self.averaged is None:
+            raise ValueError("the members of this cohort have no generator_average")
+        network = self.generator.network
+        return network(network.layout.views(self.averaged), latents)
 
     def update_discriminator(self, loss: Tensor, norm: Tensor, *, count: int) -> None:
         """One discriminator update of the members that are finite, then the clipping of its weights."""
         self._bury(loss, norm)
         self.discriminator.step(self.alive, count=count)
         if self.penalty.clips_weights:
-            self.discriminator.clip(self._numbers["clip"], self.alive)
+            self.discriminator.clip(self.numbers["clip"], self.alive)
 
     def update_generator(self, loss: Tensor, norm: Tensor, *, count: int) -> None:
         """One generator update of the members that are finite."""
         self._bury(loss, norm)
         self.generator.step(self.alive, count=count)
+
+    def average_generator(self) -> None:
+        """Let the averaged generator, where there is one, follow the generator's last update."""
+        if self.averaged is not None:
+            decay = self.numbers["generator_average"]
+            average(self.averaged, self.generator.flat, decay=decay, may_move=self.alive)
+
+    def positions(self) -> tuple[Tensor, Tensor]:
+        """A copy of both players' parameters, for ``return_to``."""
+        return self.generator.flat.clone(), self.discriminator.flat.clone()
+
+    def return_to(self, positions: tuple[Tensor, Tensor]) -> None:
+        """Put both players back where they were."""
+        self.generator.flat.copy_(positions[0])
+        self.discriminator.flat.copy_(positions[1])
 
     def _bury(self, loss: Tensor, norm: Tensor) -> None:
         """A member whose loss or gradient is non-finite ends here, before the update."""
@@ -194,8 +174,12 @@ class Cohort:
         alive &= ~dead
 
     def draws(self) -> tuple[Draws, int]:
-        """The block of draws that holds the next step, and the step's place in it."""
-        block, place = divmod(self.generator_step, BLOCK_STEPS)
+        """The block of draws that holds the next step, and the step's place in it.
+
+        A step that draws its minibatches in two rounds takes two places; BLOCK_STEPS is even, so that both are there.
+        """
+        rounds = MINIBATCH_ROUNDS[self.program.updates]
+        block, place = divmod(rounds * self.generator_step, BLOCK_STEPS)
         if self._block is None or self._block[0] != block:
             drawn = draw_block(self.seeds, block=block, shape=self._shape, target=self.target)
             self._block = (block, drawn.to(self.device, self.dtype))
@@ -207,24 +191,44 @@ class Cohort:
         for name, player in (("generator", self.generator), ("discriminator", self.discriminator)):
             tensors[name] = player.flat
             tensors |= {f"{name}.{key}": value for key, value in player.state.items()}
-        return tensors
+        if self.averaged is not None:
+            tensors["averaged"] = self.averaged
+        return tensors | {f"memory.{name}": value for name, value in self.memory.items()}
 
-    def _stack_numbers(self) -> dict[str, Tensor]:
-        names = self.members[0].numbers.keys()
-        if any(member.numbers.keys() != names for member in self.members):
-            raise ValueError("the members of a cohort must have the same numbers")
-        return {
-            name: torch.tensor([[m.numbers[name]] for m in self._padded], dtype=self.dtype, device=self.device)
-            for name in names
-        }
+    def _new_memory(self) -> dict[str, Tensor]:
+        """What the measurements remember between evaluations, as it is before the first."""
+        tensors = memory_tensors(
+            self.program.measurements,
+            members=len(self.seeds),
+            generator_size=self.generator.network.layout.size,
+            discriminator_size=self.discriminator.network.layout.size,
+        )
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
 
-    def _player(self, index: int) -> Player:
-        network = self.networks.generator if index == GENERATOR else self.networks.discriminator
-        rate = "generator_learning_rate" if index == GENERATOR else "discriminator_learning_rate"
-        return Player(
-            network,
-            initial_rows(network, self.seeds, index).to(self.device, self.dtype),
-            optimizer=OPTIMIZERS[self.program.optimizer],
-            rate=self._numbers[rate],
-            numbers=self._numbers,
+    def _draw_shape(self) -> DrawShape:
+        k, pairs = self.program.k, int(self.loss.pairs_real_and_fake)
+        instance_noise = self.penalty.noises_inputs
+        return DrawShape(
+            batch_size=self.program.batch_size,
+            latent_dim=self.networks.latent_dim,
+            latents=k + 1,
+            reals=k + pairs,
+            epsilons=k if self.penalty.needs_epsilon else 0,
+            penalty_noises=k if self.penalty.needs_noise else 0,
+            real_noises=k + pairs if instance_noise else 0,
+            fake_noises=k + 1 if instance_noise else 0,
+        )
+
+    def evaluation_noise(self, index: int, *, epsilon: Tensor) -> Noise:
+        """The noise of gradients on one minibatch of evaluation ``index``, from the members' evaluation streams."""
+
+        def drawn(stream: Stream, wanted: bool) -> Tensor | None:
+            shape = (self.program.batch_size, self.target.dimensions)
+            return normal(self.seeds, stream, index, shape).to(self.device, self.dtype) if wanted else None
+
+        return Noise(
+            epsilon=epsilon,
+            penalty=drawn(Stream.EVALUATION_PENALTY_NOISE, self.penalty.needs_noise),
+            real=drawn(Stream.EVALUATION_REAL_NOISE, self.penalty.noises_inputs),
+            fake=drawn(Stream.EVALUATION_FAKE_NOISE, self.penalty.noises_inputs),
         )

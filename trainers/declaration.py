@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -11,7 +11,11 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parameter:
-    """One number or choice of an entry or a factor, with its range; ``default=None`` means required."""
+    """One number or choice of an entry or a factor, with its range; ``default=None`` means required.
+
+    ``omit_default``: the default means that the thing is absent, and is then left out of the operative study and of
+    configuration keys, so that studies from before the parameter existed keep theirs.
+    """
 
     name: str
     kind: Literal["number", "integer", "choice"]
@@ -22,6 +26,7 @@ class Parameter:
     low_open: bool = False
     high_open: bool = False
     choices: tuple[str, ...] = ()
+    omit_default: bool = False
 
     @property
     def rule(self) -> str:
@@ -50,11 +55,28 @@ class Parameter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """A value of an entry that is no single number or choice: written in the entry's own section, never varied.
+
+    ``read`` brings what a study file holds to one form in plain data, and returns None for what breaks ``rule``;
+    ``schema`` is its JSON schema.
+    """
+
+    name: str
+    meaning: str
+    rule: str
+    default: object
+    read: Callable[[object], object]
+    schema: Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """One registered loss, penalty, optimizer, target or network.
 
     ``generator_formula`` is only for losses; ``penalised`` marks terms that pay a double backward
-    (they cost one more gradient evaluation per discriminator step).
+    (they cost one more gradient evaluation per discriminator step); ``images`` targets whose samples are images, and
+    networks for these only.
     """
 
     name: str
@@ -63,7 +85,9 @@ class Entry:
     formula: str = ""
     generator_formula: str = ""
     parameters: tuple[Parameter, ...] = ()
+    settings: tuple[Setting, ...] = ()
     penalised: bool = False
+    images: bool = False
 
     @property
     def defaults(self) -> dict[str, float | int | str | None]:

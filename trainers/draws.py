@@ -30,6 +30,14 @@ class Stream(IntEnum):
     EVALUATION = 4
     EVALUATION_DATA = 5
     FIXED_LATENT = 6
+    PENALTY_NOISE = 7
+    REAL_NOISE = 8
+    FAKE_NOISE = 9
+    EVALUATION_PENALTY_NOISE = 10
+    EVALUATION_REAL_NOISE = 11
+    EVALUATION_FAKE_NOISE = 12
+    DUALITY_GAP = 13
+    GAME_JACOBIAN = 14
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:
@@ -39,27 +47,72 @@ def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawShape:
-    """Minibatches per generator step: ``latents`` and ``reals`` of ``batch_size``; epsilons for penalties."""
+    """Minibatches per generator step: ``latents`` and ``reals`` of ``batch_size``, and what the penalty asks for.
+
+    ``epsilons``: uniform numbers, one per sample; the noises: standard normal numbers of the samples' shape.
+    """
 
     batch_size: int
     latent_dim: int
     latents: int
     reals: int
-    epsilons: int
+    epsilons: int = 0
+    penalty_noises: int = 0
+    real_noises: int = 0
+    fake_noises: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What one gradient of either player takes from chance beside data and latents; None where it takes nothing.
+
+    ``epsilon`` [R, B] is uniform in [0, 1); ``penalty`` (at the points of a penalty), ``real`` and ``fake`` (added to
+    D's inputs) are standard normal [R, B, d].
+    """
+
+    epsilon: Tensor | None = None
+    penalty: Tensor | None = None
+    real: Tensor | None = None
+    fake: Tensor | None = None
+
+
+NO_NOISE = Noise()
 
 
 @dataclass(frozen=True)
 class Draws:
-    """One block: latents [R, S, latents, B, L], reals [R, S, reals, B, d], epsilons [R, S, epsilons, B] or None."""
+    """One block: latents [R, S, latents, B, L], reals [R, S, reals, B, d], epsilons [R, S, epsilons, B] or None.
+
+    The noises are [R, S, count, B, d] or None: ``real_noise`` has a minibatch for each of ``reals``, ``fake_noise``
+    for each of ``latents``, ``penalty_noise`` for each discriminator step.
+    """
 
     latents: Tensor
     reals: Tensor
-    epsilons: Tensor | None
+    epsilons: Tensor | None = None
+    penalty_noise: Tensor | None = None
+    real_noise: Tensor | None = None
+    fake_noise: Tensor | None = None
+
+    def noise(self, step: int, minibatch: int) -> Noise:
+        """For the gradient on minibatch ``minibatch`` of the block's ``step``: 0 to k - 1 are D's, k is G's."""
+        return Noise(
+            epsilon=_at(self.epsilons, step, minibatch),
+            penalty=_at(self.penalty_noise, step, minibatch),
+            real=_at(self.real_noise, step, minibatch),
+            fake=_at(self.fake_noise, step, minibatch),
+        )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Draws:
         """The same numbers on a device, in a precision."""
-        epsilons = None if self.epsilons is None else self.epsilons.to(device, dtype)
-        return Draws(self.latents.to(device, dtype), self.reals.to(device, dtype), epsilons)
+        noises = (self.epsilons, self.penalty_noise, self.real_noise, self.fake_noise)
+        moved = (None if drawn is None else drawn.to(device, dtype) for drawn in noises)
+        return Draws(self.latents.to(device, dtype), self.reals.to(device, dtype), *moved)
+
+
+def _at(drawn: Tensor | None, step: int, minibatch: int) -> Tensor | None:
+    """One minibatch of a block; None where nothing is drawn for it (G has no penalty of its own)."""
+    return drawn[:, step, minibatch] if drawn is not None and minibatch < drawn.shape[2] else None
 
 
 def draw_block(seeds: Sequence[int], *, block: int, shape: DrawShape, target: Target) -> Draws:
@@ -74,10 +127,17 @@ def draw_block(seeds: Sequence[int], *, block: int, shape: DrawShape, target: Ta
         reals[member] = target.sample(data, BLOCK_STEPS * shape.reals * batch).reshape(reals.shape[1:])
         if epsilons is not None:
             generator(seed, Stream.PENALTY, block).random(out=epsilons[member], dtype=np.float32)
+
+    def noise(stream: Stream, count: int) -> Tensor | None:
+        return normal(seeds, stream, block, (BLOCK_STEPS, count, batch, target.dimensions)) if count else None
+
     return Draws(
         torch.from_numpy(latents),
         torch.from_numpy(reals),
         None if epsilons is None else torch.from_numpy(epsilons),
+        penalty_noise=noise(Stream.PENALTY_NOISE, shape.penalty_noises),
+        real_noise=noise(Stream.REAL_NOISE, shape.real_noises),
+        fake_noise=noise(Stream.FAKE_NOISE, shape.fake_noises),
     )
 
 

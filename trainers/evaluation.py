@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ import torch
 from torch import Tensor
 
 from trainers import metrics
-from trainers.modes import CentreModes, ClassModes, Modes, build_modes
-from trainers.reference import Reference, reference_numbers
-from trainers.targets import Target
+from trainers.dirac_game import RULE, Equilibrium
+from trainers.frechet import frechet_distance, matrix_root, moments
+from trainers.measurement import JUDGE_SCHEMA
+from trainers.memorisation import memorised_fraction, nothing
+from trainers.modes import MODES, Modes, build_modes
+from trainers.point_mass import PointMass
+from trainers.reference import REPEATS, Reference, reference_numbers
+from trainers.targets import LabelledImages, Target
 
 FAR = 1e15
 """Coordinates are clipped here before measuring: as far as float32 can still square."""
-
-SCHEMA = 1
-"""Of the saved judge."""
 
 Measure = Callable[[Tensor], dict[str, Tensor]]
 
@@ -39,8 +42,12 @@ PROJECTIONS_IMAGES = 128
 class Judge:
     """Measures samples of one target. ``build_judge`` makes one; it is a function of the target alone.
 
+    Where an Equilibrium is in place of modes, the players' parameters are measured and the samples are not.
+
     projections [P, d] and quantiles [P, n] of real data; reals [<= 1000, d] held-out; knn_reals [<= 500, d] with
     squared radii knn_radii; mode_weights [K] float64; ``reference``: the numbers a study writes to reference.json.
+    Of optional measurements: feature_mean [F] and feature_root [F, F] (of the covariance), float64, over all reals;
+    training_images and held_out_images [M, d], where there is finite data to memorise.
     """
 
     projections: Tensor
@@ -49,7 +56,11 @@ class Judge:
     knn_reals: Tensor
     knn_radii: Tensor
     mode_weights: Tensor
-    modes: Modes
+    feature_mean: Tensor
+    feature_root: Tensor
+    training_images: Tensor
+    held_out_images: Tensor
+    modes: Modes | Equilibrium
     reference: Reference
 
     @property
@@ -58,13 +69,16 @@ class Judge:
         return self.quantiles.shape[1]
 
     @torch.no_grad()
-    def measure(self, samples: Tensor, *, nearest_neighbours: bool) -> dict[str, Tensor]:
+    def measure(self, samples: Tensor, *, nearest_neighbours: bool, groups: Collection[str] = ()) -> dict[str, Tensor]:
         """Measure samples [R, N, d] of R members: name -> [R] float64, NaN for members with a non-finite sample.
 
-        Modes use the first ``evaluation_samples`` samples, distance the first 1,000, neighbours the first 500.
+        Modes use the first ``evaluation_samples`` samples, distance the first 1,000, neighbours the first 500;
+        ``groups`` are the optional measurements to take too, where they look at samples.
         ValueError where N is smaller than ``distance_samples``.
         """
-        return self._by_member(samples, lambda member: self._measure(member, nearest_neighbours=nearest_neighbours))
+        return self._by_member(
+            samples, lambda member: self._measure(member, nearest_neighbours=nearest_neighbours, groups=groups)
+        )
 
     @torch.no_grad()
     def distance(self, samples: Tensor) -> Tensor:
@@ -80,10 +94,30 @@ class Judge:
         chunks = [_measure_finite(chunk, measure) for chunk in torch.split(samples, size)]
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
-    def _measure(self, samples: Tensor, *, nearest_neighbours: bool) -> dict[str, Tensor]:
+    def measure_parameters(self, *, generator: Tensor, discriminator: Tensor) -> dict[str, Tensor]:
+        """What is judged on the players' flat parameters [R, P]: nothing, unless the solution is known (dirac)."""
+        if isinstance(self.modes, Equilibrium):
+            return self.modes.measure(generator=generator, discriminator=discriminator)
+        return {}
+
+    def _measure(self, samples: Tensor, *, nearest_neighbours: bool, groups: Collection[str]) -> dict[str, Tensor]:
+        if isinstance(self.modes, Equilibrium):
+            return {}
         counted = samples[:, : int(self.reference["evaluation_samples"])]
         values = {"distance": self._distance(samples)}
-        values |= metrics.mode_measurements(self.modes.assign(counted), self.mode_weights)
+        assignment = self.modes.assign(counted)
+        values |= metrics.mode_measurements(assignment, self.mode_weights)
+        if "off_mode" in groups:
+            values["mode_kl_off"] = metrics.mode_kl_off(assignment, self.mode_weights, off_mode=self._off_mode)
+        if "frechet" in groups:
+            features = self.modes.features(counted)
+            values["frechet_distance"] = frechet_distance(
+                features, real_mean=self.feature_mean, real_root=self.feature_root
+            )
+        if "memorisation" in groups:
+            values["memorised_fraction"] = memorised_fraction(
+                samples[:, : self.distance_samples], training=self.training_images, held_out=self.held_out_images
+            )
         if nearest_neighbours:
             fakes = samples[:, :NEIGHBOUR_SAMPLES]
             values |= metrics.neighbour_measurements(fakes, reals=self.knn_reals, real_radii=self.knn_radii)
@@ -93,16 +127,22 @@ class Judge:
         compared = samples[:, : self.distance_samples]
         return metrics.sliced_wasserstein(compared, projections=self.projections, quantiles=self.quantiles)
 
+    @property
+    def _off_mode(self) -> float:
+        """Share of real samples on no mode; where none was seen, half a sample of those that were looked at."""
+        looked_at = REPEATS * int(self.reference["evaluation_samples"])
+        return max(1.0 - float(self.reference["quality_ceiling"]), 0.5 / looked_at)
+
     def to(self, device: torch.device | str) -> Judge:
         """The same judge with its tensors on ``device``."""
-        modes: Modes = replace(self.modes, **_on_device(self.modes, device))
+        modes: Modes | Equilibrium = replace(self.modes, **_on_device(self.modes, device))
         return replace(self, modes=modes, **_on_device(self, device))
 
     def save(self, path: Path | str) -> None:
         """Write plain tensors and numbers to ``path``."""
         torch.save(
             {
-                "schema": SCHEMA,
+                "schema": JUDGE_SCHEMA,
                 "kind": type(self.modes).__name__,
                 "tensors": _tensors(self.to("cpu")),
                 "modes": _tensors(self.to("cpu").modes),
@@ -115,19 +155,19 @@ class Judge:
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Judge:
         """Read what ``save`` wrote, bit for bit; ValueError for another schema."""
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        if stored["schema"] != SCHEMA:
-            raise ValueError(f"{path}: judge schema must be {SCHEMA}, got {stored['schema']}.")
-        kind = {"CentreModes": CentreModes, "ClassModes": ClassModes}[stored["kind"]]
+        if stored["schema"] != JUDGE_SCHEMA:
+            raise ValueError(f"{path}: judge schema must be {JUDGE_SCHEMA}, got {stored['schema']}.")
+        kind = {**MODES, "Equilibrium": Equilibrium}[stored["kind"]]
         judge = cls(**stored["tensors"], modes=kind(**stored["modes"]), reference=stored["reference"])
         return judge.to(device)
 
 
-def _tensors(thing: Judge | Modes) -> dict[str, Tensor]:
+def _tensors(thing: Judge | Modes | Equilibrium) -> dict[str, Tensor]:
     values = {field.name: getattr(thing, field.name) for field in fields(thing)}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _on_device(thing: Judge | Modes, device: torch.device | str) -> dict[str, Any]:
+def _on_device(thing: Judge | Modes | Equilibrium, device: torch.device | str) -> dict[str, Any]:
     return {name: tensor.to(device) for name, tensor in _tensors(thing).items()}
 
 
@@ -143,6 +183,24 @@ def build_judge(target: Target, *, evaluation_samples: int, seed: int = REFERENC
 
     TypeError for a target that declares neither centres nor labelled images.
     """
+    with _one_thread():
+        return _build_judge(target, evaluation_samples=evaluation_samples, seed=seed)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums are split by threads: a classifier trained on two has other last bits, and measures other numbers."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _build_judge(target: Target, *, evaluation_samples: int, seed: int) -> Judge:
+    if isinstance(target, PointMass):
+        return _equilibrium_judge(target, evaluation_samples=evaluation_samples, seed=seed)
     # one generator per purpose: changing one constant does not move the other numbers
     real_rng, projection_rng, mode_rng, reference_rng = (np.random.default_rng([seed, i]) for i in range(4))
     reals = torch.from_numpy(target.held_out(real_rng, target.held_out_size or ENDLESS_REALS))
@@ -150,6 +208,8 @@ def build_judge(target: Target, *, evaluation_samples: int, seed: int = REFERENC
     modes, fit = build_modes(target, seed=int(mode_rng.integers(2**31)))
     distance_samples = min(DISTANCE_SAMPLES, evaluation_samples)
     knn_reals = reals[:NEIGHBOUR_SAMPLES].clone()
+    feature_mean, feature_covariance = moments(modes.features(reals))
+    training_images, held_out_images = _halves(target)
     facts: Reference = {
         "dimensions": target.dimensions,
         "modes": target.n_modes,
@@ -165,11 +225,42 @@ def build_judge(target: Target, *, evaluation_samples: int, seed: int = REFERENC
         knn_reals=knn_reals,
         knn_radii=metrics.neighbour_radii(knn_reals),
         mode_weights=torch.from_numpy(target.mode_weights),
+        feature_mean=feature_mean,
+        feature_root=matrix_root(feature_covariance),
+        training_images=training_images,
+        held_out_images=held_out_images,
         modes=modes,
         reference=facts,
     )
     numbers = reference_numbers(judge, target, real_mean=reals.double().mean(dim=0).float(), rng=reference_rng)
     return replace(judge, reference={**numbers, **facts})
+
+
+def _equilibrium_judge(target: PointMass, *, evaluation_samples: int, seed: int) -> Judge:
+    """The judge of parameters: real samples for the losses, and a reference that names the rule of its outcomes."""
+    reals = torch.from_numpy(target.held_out(np.random.default_rng(seed), DISCRIMINATOR_SAMPLES))
+    facts: Reference = {"rule": RULE, "dimensions": target.dimensions, "modes": 0}
+    return Judge(
+        projections=torch.ones(1, 1),
+        quantiles=torch.zeros(1, 0),
+        reals=reals,
+        knn_reals=reals[:0].clone(),
+        knn_radii=torch.zeros(0),
+        mode_weights=torch.from_numpy(target.mode_weights),
+        feature_mean=torch.zeros(0, dtype=torch.float64),
+        feature_root=torch.zeros(0, 0, dtype=torch.float64),
+        training_images=nothing(target.dimensions),
+        held_out_images=nothing(target.dimensions),
+        modes=Equilibrium(),
+        reference={**facts, "evaluation_samples": evaluation_samples, "seed": seed},
+    )
+
+
+def _halves(target: Target) -> tuple[Tensor, Tensor]:
+    """Training and held-out images [M, d] of finite data; none where the supply is endless."""
+    if not isinstance(target, LabelledImages):
+        return nothing(target.dimensions), nothing(target.dimensions)
+    return torch.from_numpy(target.training_images).clone(), torch.from_numpy(target.held_out_images).clone()
 
 
 def _projections(rng: np.random.Generator, dimensions: int) -> Tensor:

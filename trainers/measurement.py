@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -12,7 +12,8 @@ from typing import Literal
 class MeasurementInfo:
     """One measured quantity: ``direction`` says which way is better; ``sparse`` ones skip evaluations.
 
-    ``group``: empty for what every study measures, else the optional group it belongs to.
+    ``group``: empty for what every study measures, else the optional group it belongs to. An optional measurement
+    is a diagnosis: where it is not a finite number it is absent, and its member lives on.
     """
 
     name: str
@@ -23,6 +24,44 @@ class MeasurementInfo:
     sparse: bool = False
     group: str = ""
 
+
+Cadence = Literal["every evaluation", "every fifth and judged", "every fifth and last", "last"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasurementGroup:
+    """Measurements that a study may switch on together; ``cost`` is beside the training of the same evaluation.
+
+    ``factor``: the factor that switches the group on (the study file does not name it then); ``target``: the target
+    that does. ``only_targets``: where it has a meaning, empty for everywhere; ``why_not``: target -> why it has none.
+    """
+
+    name: str
+    meaning: str
+    reference: str = ""
+    cadence: Cadence = "every evaluation"
+    cost: str = ""
+    factor: str = ""
+    target: str = ""
+    only_targets: tuple[str, ...] = ()
+    why_not: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def named_in_file(self) -> bool:
+        """Whether the study file switches it on by name, under ``measurements``."""
+        return not (self.factor or self.target)
+
+    def refusal(self, target: str) -> str:
+        """Why the group has no meaning for a target; empty where it has one."""
+        if target in self.why_not:
+            return self.why_not[target]
+        if self.only_targets and target not in self.only_targets:
+            return f"has a meaning only for {', '.join(self.only_targets)}"
+        return ""
+
+
+JUDGE_SCHEMA = 2
+"""Of a saved judge: 2 came with the features and images that optional measurements compare with."""
 
 COUNTERS: tuple[str, ...] = ("generator_step", "discriminator_steps", "samples_seen")
 """Cumulative generator updates, discriminator updates, and real samples shown."""
@@ -81,3 +120,221 @@ MEASUREMENTS: Mapping[str, MeasurementInfo] = MappingProxyType(
         )
     }
 )
+"""What every study measures; the columns of a study that switches nothing on."""
+
+AVERAGED: tuple[str, ...] = (
+    "distance",
+    "mode_coverage",
+    "modes_covered",
+    "high_quality_fraction",
+    "mode_kl",
+    "knn_precision",
+    "knn_recall",
+    "knn_density",
+    "knn_coverage",
+)
+"""What is measured of an averaged generator, under these names with ``average_`` before them."""
+
+
+def _of_average(info: MeasurementInfo) -> MeasurementInfo:
+    meaning = f"of the averaged generator: {info.meaning}"
+    return replace(info, name=f"average_{info.name}", meaning=meaning, group="average")
+
+
+OPTIONAL: Mapping[str, MeasurementInfo] = MappingProxyType(
+    {
+        info.name: info
+        for info in (
+            _info(
+                "duality_gap",
+                "loss units",
+                "lower",
+                "L_D of a generator trained against D as it is, less L_D of a discriminator trained against G as it is",
+                comparable=False,
+                sparse=True,
+                group="duality_gap",
+            ),
+            _info(
+                "mode_kl_off",
+                "nats",
+                "lower",
+                "KL of the histogram over modes and an off-mode bin to the one of real data",
+                group="off_mode",
+            ),
+            _info(
+                "generator_singular_value",
+                "gain",
+                None,
+                "largest singular value of G's weight matrices",
+                sparse=True,
+                group="singular_values",
+            ),
+            _info(
+                "discriminator_singular_value",
+                "gain",
+                None,
+                "largest singular value of D's weight matrices",
+                sparse=True,
+                group="singular_values",
+            ),
+            _info(
+                "discriminator_singular_product",
+                "gain",
+                None,
+                "product over D's weight matrices of their largest singular values",
+                sparse=True,
+                group="singular_values",
+            ),
+            _info(
+                "generator_rotation",
+                "degrees",
+                None,
+                "angle between G's moves over this evaluation interval and the one before",
+                group="rotation",
+            ),
+            _info(
+                "discriminator_rotation",
+                "degrees",
+                None,
+                "angle between D's moves over this evaluation interval and the one before",
+                group="rotation",
+            ),
+            _info(
+                "frechet_distance",
+                "squared feature units",
+                "lower",
+                "of Gaussians fitted to features of generated and held-out real samples",
+                group="frechet",
+            ),
+            _info(
+                "memorised_fraction",
+                "fraction",
+                None,  # .5 is best: below it lies a collapse beside a held-out image, not a better generator
+                "samples nearer to a training image than to any held-out one; 0.5 = nothing memorised",
+                sparse=True,
+                group="memorisation",
+            ),
+            _info(
+                "jacobian_real",
+                "per unit of step size",
+                None,
+                "largest real part of the game's Jacobian's eigenvalues",
+                comparable=False,
+                sparse=True,
+                group="game_jacobian",
+            ),
+            _info(
+                "jacobian_imaginary",
+                "per unit of step size",
+                None,
+                "largest imaginary part of the game's Jacobian's eigenvalues",
+                comparable=False,
+                sparse=True,
+                group="game_jacobian",
+            ),
+            *(_of_average(MEASUREMENTS[name]) for name in AVERAGED),
+            _info("generator_parameter", "data units", None, "theta of the Dirac-GAN: G(z) = theta", group="dirac"),
+            _info(
+                "discriminator_parameter",
+                "logits per data unit",
+                None,
+                "psi of the Dirac-GAN: D(x) = psi x",
+                group="dirac",
+            ),
+        )
+    }
+)
+"""Measurements of the optional groups, in the order of their columns."""
+
+EVERY_MEASUREMENT: Mapping[str, MeasurementInfo] = MappingProxyType({**MEASUREMENTS, **OPTIONAL})
+"""All that any study may measure."""
+
+_POINT_MASS = "has no meaning for a single point"
+
+GROUPS: Mapping[str, MeasurementGroup] = MappingProxyType(
+    {
+        group.name: group
+        for group in (
+            MeasurementGroup(
+                name="duality_gap",
+                meaning="how much either player still gains when the other one stands still",
+                reference="Grnarova et al. 2019, arXiv:1811.05512",
+                cadence="every fifth and last",
+                cost="100 gradients of clones that are thrown away",
+                why_not={"dirac": "is infinite for the unbounded game on dirac"},
+            ),
+            MeasurementGroup(
+                name="off_mode",
+                meaning="mode KL that also counts the samples on no mode",
+                cost="next to nothing",
+                why_not={"dirac": _POINT_MASS},
+            ),
+            MeasurementGroup(
+                name="singular_values",
+                meaning="largest singular values of both players' weight matrices",
+                cadence="every fifth and judged",
+                cost="one decomposition of every weight matrix",
+                why_not={"dirac": "has no meaning for players of one number each"},
+            ),
+            MeasurementGroup(
+                name="rotation",
+                meaning="whether the players go straight on, turn or come back",
+                cost="next to nothing; two copies of the parameters in every checkpoint",
+            ),
+            MeasurementGroup(
+                name="frechet",
+                meaning="Frechet distance: on a small classifier's hidden layer for images, coordinates in the plane",
+                reference="Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500",
+                cost="one decomposition of a features x features matrix per replicate",
+                why_not={"dirac": _POINT_MASS},
+            ),
+            MeasurementGroup(
+                name="memorisation",
+                meaning="whether samples lie nearer to training images than to held-out ones",
+                cadence="every fifth and judged",
+                cost="distances to every training and held-out image",
+                only_targets=("digits",),
+            ),
+            MeasurementGroup(
+                name="game_jacobian",
+                meaning="eigenvalues of the gradient field's Jacobian where training ended, for small networks",
+                reference="Mescheder et al. 2017, arXiv:1705.10461; Nagarajan & Kolter 2017, arXiv:1706.04156",
+                cadence="last",
+                cost="one double backward pass per parameter, and the eigenvalues",
+            ),
+            MeasurementGroup(
+                name="average",
+                meaning="the averaged generator, measured beside the raw one",
+                factor="generator_average",
+            ),
+            MeasurementGroup(
+                name="dirac",
+                meaning="both players' parameters, which are the whole story there",
+                target="dirac",
+            ),
+        )
+    }
+)
+"""Optional groups, in their order everywhere: those of the study file's ``measurements``, and those that come along."""
+
+
+def groups_on(named: Collection[str], *, factors: Mapping[str, object], target: object) -> tuple[str, ...]:
+    """The optional groups of one configuration: those the study file names, its factors' and its target's own."""
+    return tuple(
+        group.name
+        for group in GROUPS.values()
+        if group.name in named
+        or (group.factor and group.factor in factors)
+        or (group.target and group.target == target)
+    )
+
+
+def columns(groups: Collection[str]) -> tuple[str, ...]:
+    """Names of what a study with these optional groups measures: fixed before the first row (T14).
+
+    What every study measures comes first. ValueError for an unknown group.
+    """
+    unknown = [name for name in groups if name not in GROUPS]
+    if unknown:
+        raise ValueError(f"groups must be among {', '.join(GROUPS)}, got {', '.join(unknown)}")
+    return (*MEASUREMENTS, *(info.name for info in OPTIONAL.values() if info.group in groups))

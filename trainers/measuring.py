@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trainers.averaging import of_average
+from trainers.cadence import groups_due, measures_neighbours
 from trainers.cohort import Cohort
+from trainers.diagnoses import diagnose
 from trainers.draws import Stream, generator, normal
 from trainers.evaluation import Judge
 from trainers.losses import value_function
-from trainers.measurement import MEASUREMENTS
-from trainers.program import Program, sample_evaluations
+from trainers.measurement import MEASUREMENTS, columns
+from trainers.program import sample_evaluations
 
 CHUNK_SAMPLES = 500
 """Samples generated in one pass: bounds the memory of the hidden layers, and fits the cache."""
 
-NEAREST_NEIGHBOUR_EVERY = 5
-JUDGED_FRACTION, JUDGED_EVALUATIONS = 0.2, 8
+HUGE = 1e300
+"""From here on a number is no number: SQL stores turn infinity into 1.797e308."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +44,11 @@ class Evaluation:
     samples: np.ndarray | None
 
 
-def measures_neighbours(program: Program, index: int) -> bool:
-    """Whether nearest-neighbour measurements are due: every fifth evaluation, and those that are judged."""
-    judged = max(JUDGED_EVALUATIONS, math.ceil(JUDGED_FRACTION * program.evaluations))
-    return index % NEAREST_NEIGHBOUR_EVERY == 0 or index > program.evaluations - judged
-
-
 def evaluate(cohort: Cohort, judge: Judge, *, index: int) -> Evaluation:
-    """Measure every member; one whose measurements are not finite ends at this step."""
+    """Measure every member; one whose measurements are not finite ends at this step, optional ones apart.
+
+    The optional groups of the program are diagnoses: where one is not finite, it is absent and its member lives on.
+    """
     program = cohort.program
     fakes = _fakes(cohort, index)
     fixed = cohort.samples()
@@ -57,14 +56,23 @@ def evaluate(cohort: Cohort, judge: Judge, *, index: int) -> Evaluation:
     measured["displacement"] = (fixed - cohort.initial_samples).square().sum(-1).sqrt().mean(-1)
     measured = {name: value[: cohort.size] for name, value in measured.items()}
     due = measures_neighbours(program, index)
-    measured |= judge.measure(fakes[: cohort.size], nearest_neighbours=due)  # the padding is not judged
-    finite = torch.stack([torch.isfinite(value) for value in measured.values()]).all(0)
+    groups = groups_due(program, index)
+    # the padding is not judged
+    measured |= judge.measure(fakes[: cohort.size], nearest_neighbours=due, groups=groups)
+    measured |= judge.measure_parameters(
+        generator=cohort.generator.flat[: cohort.size], discriminator=cohort.discriminator.flat[: cohort.size]
+    )
+    judged = [value for name, value in measured.items() if name in MEASUREMENTS]
+    finite = torch.stack([torch.isfinite(value) for value in judged]).all(0)
     cohort.end(~finite, at_step=cohort.generator_step)
+    measured |= diagnose(cohort, judge.reals[: program.evaluation_samples], index=index)
+    if "average" in program.measurements:  # beside the raw one: what is not finite here ends nobody
+        measured |= _of_average(cohort, judge, index)
     return Evaluation(
         index=index,
         generator_step=cohort.generator_step,
         discriminator_steps=cohort.discriminator_steps,
-        samples_seen=cohort.discriminator_steps * program.batch_size,
+        samples_seen=cohort.samples_seen,
         values=_tidy(cohort, measured),
         finite=_numpy(cohort, cohort.alive),
         death_step=_numpy(cohort, cohort.death_step),
@@ -72,13 +80,23 @@ def evaluate(cohort: Cohort, judge: Judge, *, index: int) -> Evaluation:
     )
 
 
-def _fakes(cohort: Cohort, index: int) -> Tensor:
+def _of_average(cohort: Cohort, judge: Judge, index: int) -> dict[str, Tensor]:
+    """The averaged generators measured on the latents, and with the discriminators, of the raw ones."""
+    fakes = _fakes(cohort, index, averaged=True)[: cohort.size]
+    assert cohort.averaged is not None
+    measured = judge.measure(fakes, nearest_neighbours=measures_neighbours(cohort.program, index))
+    measured |= judge.measure_parameters(
+        generator=cohort.averaged[: cohort.size], discriminator=cohort.discriminator.flat[: cohort.size]
+    )
+    return of_average(measured)
+
+
+def _fakes(cohort: Cohort, index: int, *, averaged: bool = False) -> Tensor:
     """Fresh samples [R, evaluation_samples, d] for this evaluation, from the members' evaluation streams."""
+    generate = cohort.generate_averaged if averaged else cohort.generate
     count = cohort.program.evaluation_samples
     latents = normal(cohort.seeds, Stream.EVALUATION, 2 * index, (count, cohort.networks.latent_dim))
-    chunks = [
-        cohort.generate(chunk.to(cohort.device, cohort.dtype)) for chunk in torch.split(latents, CHUNK_SAMPLES, dim=1)
-    ]
+    chunks = [generate(chunk.to(cohort.device, cohort.dtype)) for chunk in torch.split(latents, CHUNK_SAMPLES, dim=1)]
     return torch.cat(chunks, dim=1)
 
 
@@ -112,19 +130,25 @@ def _gradient_norms(cohort: Cohort, index: int) -> dict[str, Tensor]:
         epsilons.append(rng.random(batch, dtype=np.float32))
     real = torch.from_numpy(np.stack(reals)).to(cohort.device, cohort.dtype)
     epsilon = torch.from_numpy(np.stack(epsilons)).to(cohort.device, cohort.dtype)
-    _, discriminator_norm = cohort.differentiate_discriminator(latents=latents[:, 0], real=real, epsilon=epsilon)
-    _, generator_norm = cohort.differentiate_generator(latents=latents[:, 1], real=real)
+    noise = cohort.evaluation_noise(index, epsilon=epsilon)
+    _, discriminator_norm = cohort.differentiate_discriminator(latents=latents[:, 0], real=real, noise=noise)
+    _, generator_norm = cohort.differentiate_generator(latents=latents[:, 1], real=real, noise=noise)
     return {"discriminator_gradient_norm": discriminator_norm, "generator_gradient_norm": generator_norm}
 
 
 def _tidy(cohort: Cohort, measured: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """Every measurement of the schema as float64 [R]; NaN for what was not measured and for members that ended."""
+    """Every measurement of the schema as float64 [R]; NaN for what was not measured and for members that ended.
+
+    And for an optional measurement that is no finite number, which an always measured one of a living member is.
+    """
     ended = ~_numpy(cohort, cohort.alive)
     values = {}
-    for name in MEASUREMENTS:
+    for name in columns(cohort.program.measurements):
         value = np.full(cohort.size, np.nan)
         if name in measured:
             value = _numpy(cohort, measured[name]).astype(np.float64)
+        if name not in MEASUREMENTS:
+            value[~(np.abs(value) < HUGE)] = np.nan
         value[ended] = np.nan
         values[name] = value
     return values

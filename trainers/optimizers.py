@@ -68,6 +68,27 @@ def _rmsprop(
     parameters.addcmul_(gradient / square.sqrt().add_(EPSILON), -rate)
 
 
+def optimistic(optimizer: Optimizer) -> Optimizer:
+    """w <- w + 2 d_t - d_t-1, d_t the step that ``optimizer`` would take and d_0 = 0; state ``previous`` is d_t-1.
+
+    Daskalakis et al. 2018, arXiv:1711.00141, Algorithm 1, for any optimizer: OGDA for sgd, Optimistic Adam for adam.
+    """
+
+    def update(
+        parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+    ) -> None:
+        direction = torch.zeros_like(parameters)  # an update adds its step to what it is given
+        optimizer.update(direction, gradient, state, rate=rate, numbers=numbers, step=step)
+        moved = direction.mul(2).sub_(state["previous"])
+        # a member that ended has rate 0 from then on, and its last step must not be taken back
+        parameters.add_(moved.masked_fill_(rate == 0, 0.0))
+        state["previous"].copy_(direction)
+
+    return Optimizer(
+        name=f"optimistic_{optimizer.name}", state_names=(*optimizer.state_names, "previous"), update=update
+    )
+
+
 OPTIMIZERS: Mapping[str, Optimizer] = MappingProxyType(
     {
         optimizer.name: optimizer

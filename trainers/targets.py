@@ -1,8 +1,9 @@
-"""What a GAN learns: targets one can draw fresh real samples from, each with declared modes."""
+"""What a GAN learns: targets one can draw fresh real samples from, with declared modes (a point mass has none)."""
 
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers import catalogue
+from trainers.point_mass import PointMass
 
 FloatArray = NDArray[np.float32]
 
@@ -51,7 +53,7 @@ class Target(Protocol):
 
     @property
     def n_modes(self) -> int:
-        """How many modes the target declares."""
+        """How many modes the target declares; 0 for one that is not judged by modes."""
 
     @property
     def held_out_size(self) -> int | None:
@@ -154,6 +156,60 @@ class LabelledImages:
         return self.held_out_images[rng.permutation(self.held_out_size)[:n]]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StackedImages:
+    """``channels`` labelled images, each drawn on its own, as the channels of one image; a mode is their labels.
+
+    The digits 4, 0 and 7 make mode 407. ``held_out`` stacks held-out images only; there are so many different stacks
+    that the supply counts as endless.
+    """
+
+    name: str
+    images: LabelledImages
+    channels: int
+    bounded: bool = True
+    held_out_size: None = None
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """(channels, height, width)."""
+        return (self.channels, *self.images.sample_shape)
+
+    @property
+    def dimensions(self) -> int:
+        """Pixels of all channels."""
+        return self.channels * self.images.dimensions
+
+    @property
+    def n_modes(self) -> int:
+        """How many combinations of labels there are."""
+        return int(self.images.n_modes**self.channels)
+
+    @property
+    def mode_names(self) -> tuple[str, ...]:
+        """The channels' labels, one after the other."""
+        return tuple("".join(labels) for labels in itertools.product(self.images.mode_names, repeat=self.channels))
+
+    @property
+    def mode_weights(self) -> NDArray[np.float64]:
+        """Products of the labels' shares in the training half, [n_modes]."""
+        shares = np.ones(1)
+        for _ in range(self.channels):
+            shares = np.outer(shares, self.images.mode_weights).ravel()
+        return shares
+
+    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
+        """Draw ``n`` stacks of training images, [n, dimensions]."""
+        return self._stack(self.images.training_images, rng, n)
+
+    def held_out(self, rng: np.random.Generator, n: int) -> FloatArray:
+        """Draw ``n`` stacks of held-out images, [n, dimensions]."""
+        return self._stack(self.images.held_out_images, rng, n)
+
+    def _stack(self, images: FloatArray, rng: np.random.Generator, n: int) -> FloatArray:
+        return images[rng.integers(len(images), size=(n, self.channels))].reshape(n, self.dimensions)
+
+
 def ring(*, modes: int, radius: float, std: float) -> GaussianMixture:
     """Equal Gaussians on a circle: mode i at angle 2 pi i / modes (the end point is not a second first mode, T9)."""
     angle = 2.0 * np.pi * np.arange(modes) / modes
@@ -192,6 +248,11 @@ def digits() -> LabelledImages:
     )
 
 
+def stacked_digits() -> StackedImages:
+    """Three digits as the channels of one 3x8x8 image: 1,000 modes. ImportError where scikit-learn is missing."""
+    return StackedImages(name="stacked_digits", images=digits(), channels=3)
+
+
 def stratified_halves(
     labels: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -205,7 +266,9 @@ def stratified_halves(
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(second))
 
 
-TARGETS: Mapping[str, Callable[..., Target]] = MappingProxyType({"ring": ring, "grid": grid, "digits": digits})
+TARGETS: Mapping[str, Callable[..., Target]] = MappingProxyType(
+    {"ring": ring, "grid": grid, "digits": digits, "stacked_digits": stacked_digits, "dirac": PointMass}
+)
 """Target name -> its constructor; parameters, ranges and defaults are in ``catalogue.TARGETS``."""
 
 

@@ -243,6 +243,15 @@ class TestExamples:
         assert sorted(shots) == [0.0, 0.25, 1.0]
         assert shots[0.25].tolist() == [[250.0, 0.0], [250.0, 1.0]]  # by sample, whatever the order of the rows
 
+    def test_tiles_of_three_colours_keep_their_channels(self):
+        image = np.full((3, 4, 4), -1.0)
+        image[0, 1, 2] = 1.0
+        picture = tiles(np.stack([np.full(48, -1.0), image.ravel()]), side=2)
+        assert picture.shape == (9, 9, 3)
+        assert picture[1, 5 + 2].tolist() == [1.0, 0.0, 0.0]
+        assert picture[1, 2].tolist() == [0.0, 0.0, 0.0]
+        assert picture[4, 0].tolist() == pytest.approx([0.875] * 3)
+
     def test_tiles_put_images_in_reading_order(self):
         images = np.stack([np.full(16, value) for value in (-1.0, 0.0, 0.5, 1.0)])
         picture = tiles(images, side=2)

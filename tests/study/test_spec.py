@@ -76,7 +76,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"sarch": {}}, "sarch: unknown key; did you mean 'search'? (known here: study, question, calibration, target,"),
     (
         {"target": {"name": "rng"}},
-        "target.name: unknown target 'rng'; did you mean 'ring'? (known: ring, grid, digits)",
+        "target.name: unknown target 'rng'; did you mean 'ring'? (known: ring, grid, digits, stacked_digits, dirac)",
     ),
     ({"target": {}}, "target.name: required: one of ring, grid, digits"),
     ({"target": "ring"}, "target: must be a mapping, `key: value` (got 'ring')"),
@@ -89,7 +89,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"target": {"name": "ring", "std": [0.1, 0.2]}},
         "target.std: must be a single value here; move it to scientific or nuisance to vary it (got [0.1, 0.2])",
     ),
-    ({"networks": {"name": "mpl"}}, "networks.name: unknown network 'mpl'; did you mean 'mlp'? (known: mlp)"),
+    (
+        {"networks": {"name": "mpl"}},
+        "networks.name: unknown network 'mpl'; did you mean 'mlp'? (known: mlp, pacgan, conv, dirac)",
+    ),
     ({"networks": {"name": "mlp", "width": 0}}, "networks.width: must be a whole number >= 1 and <= 8192 (got 0)"),
     ({"scientific": {"k": [1]}}, "scientific.loss: required: the losses to compare"),
     (loss("wgan-gp"), "scientific.loss[0]: unknown loss 'wgan-gp'; did you mean 'wgan_gp'? (known: minimax,"),
@@ -176,6 +179,44 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"fixed": {"updates": "simultaneous"}},
         "fixed.updates: simultaneous needs k = 1 in the whole study (k reaches 3)",
+    ),
+    (
+        {"fixed": {"updates": "extragradient"}},
+        "fixed.updates: extragradient needs k = 1 in the whole study (k reaches 3)",
+    ),
+    (
+        {
+            "nuisance": {"learning_rate": 0.1, "updates": ["alternating", "optimistic", "consensus"]},
+            "fixed": {"consensus_weight": 1},
+        },
+        "nuisance.updates: optimistic, consensus need k = 1 in the whole study (k reaches 3)",
+    ),
+    (
+        {"fixed": {"updates": "extragradent"}},
+        "fixed.updates: unknown updates 'extragradent'; did you mean 'extragradient'? (known: alternating,",
+    ),
+    (
+        {"fixed": {"updates": "consensus", "k": 1}, "scientific": {"loss": "hinge"}},
+        "consensus_weight: required in scientific, nuisance or fixed with updates consensus: a number >= 0 (the pape",
+    ),
+    (
+        {"fixed": {"consensus_weight": 1}},
+        "fixed.consensus_weight: is for updates consensus (they are alternating)",
+    ),
+    (
+        {"fixed": {"updates": "consensus", "consensus_weight": -1, "k": 1}, "scientific": {"loss": "hinge"}},
+        "fixed.consensus_weight: must be a number >= 0 (got -1)",
+    ),
+    (
+        {"nuisance": {"learning_rate": 0.1, "generator_average": [0.9, 1]}},
+        "nuisance.generator_average[1]: must be a number >= 0 and < 1 (got 1)",
+    ),
+    (
+        {
+            "scientific": {"loss": "hinge", "updates": ["simultaneous", "extragradient"]},
+            "budget": {"value": 79, "unit": "gradient_evaluations", "evaluations": 20},  # 2 (1 + 1) a step: 19 steps
+        },
+        "budget.value: leaves 19 generator steps for 20 evaluations at k = 1, batch_size = 128, penalty none, extrag",
     ),
     (
         {"fixed": {"generator_learning_rate": 0.1}},
@@ -412,7 +453,7 @@ def test_networks_by_import_path(tmp_path: Path) -> None:
         "my_spec_nets:NUMBER": "must name a function that returns",
         "my_spec_nets:biuld": "AttributeError",
         "absent_module_x:f": f"cannot be imported with {tmp_path} on the path: ModuleNotFoundError",
-        "not a path:f": "an import path is written package.module:function",
+        "not a path:f": "an import path is written package.module:name",
     }.items():
         with pytest.raises(SpecError, match=reason.replace("(", r"\(")):
             read(name)

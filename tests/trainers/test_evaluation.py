@@ -113,6 +113,24 @@ def test_a_judge_is_a_function_of_target_and_seed_and_touches_no_global_generato
     assert one.reference["distance_samples"] == 600
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_judge_does_not_depend_on_how_many_threads_build_it(
+    digits_target: LabelledImages, digits_judge: Judge, threads: int
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        built = build_judge(digits_target, evaluation_samples=1000)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for field in dataclasses.fields(built.modes):
+        value = getattr(built.modes, field.name)
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, getattr(digits_judge.modes, field.name)), field.name
+    assert built.reference == digits_judge.reference
+
+
 def test_a_target_without_modes_is_refused() -> None:
     class Unknown:
         name, dimensions, n_modes, held_out_size = "unknown", 2, 1, 10
@@ -250,7 +268,7 @@ def test_another_schema_is_refused(ring_judge: Judge, tmp_path: Path) -> None:
     ring_judge.save(tmp_path / "judge.pt")
     stored = torch.load(tmp_path / "judge.pt", weights_only=True)
     torch.save({**stored, "schema": 99}, tmp_path / "judge.pt")
-    with pytest.raises(ValueError, match="schema must be 1, got 99"):
+    with pytest.raises(ValueError, match="schema must be 2, got 99"):
         Judge.load(tmp_path / "judge.pt")
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
+from statistics import NormalDist
 
 import pytest
 import torch
 
-from trainers import catalogue
-from trainers.losses import LOSSES, value_function
+from tests.trainers.programs import member, members, program
+from trainers import catalogue, loop
+from trainers.cohort import Cohort
+from trainers.losses import LOSSES, AdversarialLoss, find_loss, value_function
 
 NAMES = sorted(LOSSES)
 EXTREME = [-80.0, -30.0, -3.0, -0.25, 0.0, 0.7, 4.0, 30.0, 80.0]
@@ -63,6 +67,24 @@ CLOSED_FORMS = {
         lambda r, f: sigmoid(f - r),
         lambda r, f: -sigmoid(r - f),
     ),
+    "relativistic_average": (  # of one pair the averages are the pair itself; see below for more
+        lambda r, f: 0.5 * (log1pexp(-(r - f)) + log1pexp(f - r)),
+        lambda r, f: 0.5 * (log1pexp(-(f - r)) + log1pexp(r - f)),
+        lambda r, f: sigmoid(f - r),
+        lambda r, f: -sigmoid(r - f),
+    ),
+    "f_gan_kl": (
+        lambda r, f: -r + math.exp(f - 1),
+        lambda r, f: -math.exp(f - 1),
+        lambda r, f: math.exp(f - 1),
+        lambda r, f: -math.exp(f - 1),
+    ),
+    "f_gan_pearson": (
+        lambda r, f: -r + f * f / 4 + f,
+        lambda r, f: -(f * f / 4 + f),
+        lambda r, f: f / 2 + 1,
+        lambda r, f: -(f / 2 + 1),
+    ),
 }
 
 
@@ -96,6 +118,9 @@ def test_values_and_gradients_equal_the_closed_form_at_moderate_and_extreme_logi
         ("least_squares", 0.5, 0.5),
         ("relativistic", math.log(2), math.log(2)),
         ("wasserstein", 0.0, 0.0),
+        ("relativistic_average", math.log(2), math.log(2)),
+        ("f_gan_kl", math.exp(-1), -math.exp(-1)),
+        ("f_gan_pearson", 0.0, 0.0),
     ],
 )
 def test_published_values_where_the_discriminator_knows_nothing(name: str, loss_d: float, loss_g: float) -> None:
@@ -176,3 +201,143 @@ def test_value_function_at_the_optimal_discriminator_is_minus_log_4_plus_2_jsd()
     m = (p + q) / 2
     jsd = 0.5 * (p * (p / m).log()).sum() + 0.5 * (q * (q / m).log()).sum()
     assert value.item() == pytest.approx(-math.log(4) + 2 * jsd.item(), abs=1e-6)
+
+
+# ---- relativistic average: every sample against the mean of the other side ----
+
+
+def test_relativistic_average_of_an_asymmetric_batch_by_hand() -> None:
+    real, fake = [0.9, -0.4, 3.0], [-1.0, 2.5, 0.1]
+    mean_real, mean_fake = sum(real) / 3, sum(fake) / 3
+    loss_d = 0.5 * (sum(log1pexp(-(r - mean_fake)) for r in real) + sum(log1pexp(f - mean_real) for f in fake)) / 3
+    loss_g = 0.5 * (sum(log1pexp(-(f - mean_real)) for f in fake) + sum(log1pexp(r - mean_fake) for r in real)) / 3
+    pull = sum(sigmoid(-(r - mean_fake)) for r in real) / 3  # through the mean of the fakes, shared by all of them
+    slopes = [0.5 * (sigmoid(f - mean_real) + pull) / 3 for f in fake]
+    r, f = torch.tensor(real, dtype=torch.float64), torch.tensor(fake, dtype=torch.float64)
+    loss = LOSSES["relativistic_average"]
+    assert loss.discriminator(real_logits=r, fake_logits=f).item() == pytest.approx(loss_d, rel=1e-12)
+    assert loss.generator(real_logits=r, fake_logits=f).item() == pytest.approx(loss_g, rel=1e-12)
+    found = gradients("relativistic_average", "discriminator", r, f)[1]
+    assert found.tolist() == pytest.approx(slopes, rel=1e-12)
+
+
+def test_relativistic_losses_do_not_see_a_constant_added_to_the_critic() -> None:
+    real, fake = torch.tensor([0.9, -0.4, 3.0]), torch.tensor([-1.0, 2.5, 0.1])
+    for name in ("relativistic", "relativistic_average"):
+        for player in ("discriminator", "generator"):
+            loss = getattr(LOSSES[name], player)
+            torch.testing.assert_close(
+                loss(real_logits=real + 7, fake_logits=fake + 7), loss(real_logits=real, fake_logits=fake)
+            )
+
+
+# ---- f-GAN: the conjugate is a supremum, the optimum is the divergence, everything else stays below it ----
+
+F_DIVERGENCES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]] = {
+    # name: (f(u), f'(u)) of D_f(P || Q) = E_q f(p/q); nothing of the conjugate is written here
+    "f_gan_kl": (lambda u: torch.xlogy(u, u), lambda u: 1 + u.log()),
+    "f_gan_pearson": (lambda u: (u - 1).square(), lambda u: 2 * (u - 1)),
+}
+F_GANS = sorted(F_DIVERGENCES)
+
+
+@pytest.mark.parametrize("name", F_GANS)
+@pytest.mark.parametrize("t", [-1.9, -0.3, 0.0, 0.7, 2.5])
+def test_the_fake_term_is_the_convex_conjugate(name: str, t: float) -> None:
+    f, _ = F_DIVERGENCES[name]
+    u = torch.linspace(0, 20, 2_000_001, dtype=torch.float64)
+    supremum = (u * t - f(u)).max().item()
+    conjugate = LOSSES[name].discriminator(
+        real_logits=torch.zeros(1, dtype=torch.float64), fake_logits=torch.tensor([t], dtype=torch.float64)
+    )
+    assert conjugate.item() == pytest.approx(supremum, abs=1e-9)
+
+
+def test_below_its_domain_the_pearson_conjugate_is_the_papers_parabola_which_keeps_the_bound() -> None:
+    """Over u >= 0 the supremum would be -1 there: ours is larger, so that -L_D never exceeds the divergence."""
+    t = torch.tensor([-2.0, -3.0, -10.0], dtype=torch.float64)
+    zero = torch.zeros(1, dtype=torch.float64)
+    values = [LOSSES["f_gan_pearson"].discriminator(real_logits=zero, fake_logits=one.reshape(1)).item() for one in t]
+    assert values == pytest.approx([-1.0, -0.75, 15.0])
+    assert all(value >= -1 for value in values)
+
+
+def bound(name: str, t_real: torch.Tensor, t_fake: torch.Tensor) -> float:
+    return -LOSSES[name].discriminator(real_logits=t_real, fake_logits=t_fake).item()
+
+
+@pytest.mark.parametrize("name", F_GANS)
+def test_at_the_optimal_critic_minus_l_d_is_the_divergence_of_two_discrete_densities(name: str) -> None:
+    p = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    q = torch.tensor([0.5, 0.2, 0.2, 0.1], dtype=torch.float64)
+    f, slope = F_DIVERGENCES[name]
+    divergence = (q * f(p / q)).sum().item()
+    by_hand = {"f_gan_kl": (p * (p / q).log()).sum().item(), "f_gan_pearson": ((p - q) ** 2 / q).sum().item()}
+    assert divergence == pytest.approx(by_hand[name])
+    optimum = slope(p / q)
+    real, fake = (10 * p).round().long(), (10 * q).round().long()  # ten samples of each: expectations are exact
+    assert bound(name, optimum.repeat_interleave(real), optimum.repeat_interleave(fake)) == pytest.approx(divergence)
+    for point in range(4):
+        for step in (-0.2, 0.2):
+            other = optimum.clone()
+            other[point] += step
+            assert bound(name, other.repeat_interleave(real), other.repeat_interleave(fake)) < divergence - 1e-4
+
+
+@pytest.mark.parametrize("name", F_GANS)
+def test_at_the_optimal_critic_minus_l_d_is_the_divergence_of_two_gaussians(name: str) -> None:
+    p, q = NormalDist(0.6, 0.8), NormalDist(-0.1, 1.3)
+    n = 40_000  # the quantiles of equally likely slices: expectations without chance, good to 1e-4
+    x, y = (torch.tensor([law.inv_cdf((i + 0.5) / n) for i in range(n)], dtype=torch.float64) for law in (p, q))
+
+    def ratio(points: torch.Tensor) -> torch.Tensor:
+        log_p, log_q = (-0.5 * ((points - law.mean) / law.stdev) ** 2 - math.log(law.stdev) for law in (p, q))
+        return (log_p - log_q).exp()
+
+    vp, vq, gap = p.variance, q.variance, (p.mean - q.mean) ** 2
+    closed_forms = {
+        "f_gan_kl": 0.5 * (math.log(vq / vp) + (vp + gap) / vq - 1),
+        # E_q (p/q)^2 - 1 for v_p < 2 v_q
+        "f_gan_pearson": vq / math.sqrt(vp * (2 * vq - vp)) * math.exp(gap / (2 * vq - vp)) - 1,
+    }
+    slope = F_DIVERGENCES[name][1]
+    assert bound(name, slope(ratio(x)), slope(ratio(y))) == pytest.approx(closed_forms[name], abs=2e-3)
+
+
+def test_f_gan_kl_overflows_honestly_and_ends_only_the_member_it_happens_to() -> None:
+    loss = LOSSES["f_gan_kl"]
+    high = torch.tensor([[100.0], [1.0]])
+    assert loss.discriminator(real_logits=torch.zeros(2, 1), fake_logits=high).tolist() == [math.inf, 1.0]
+    assert loss.generator(real_logits=torch.zeros(2, 1), fake_logits=high).tolist() == [-math.inf, -1.0]
+    of = program(loss="f_gan_kl", optimizer="sgd")
+    calm = members(2, of=of)
+    wild = member(999, of=of, generator_learning_rate=1e4, discriminator_learning_rate=1e4)
+    beside, without = Cohort.start(of, [calm[0], wild, calm[1]]), Cohort.start(of, calm)
+    for cohort in (beside, without):
+        loop.advance(cohort, 20)
+    assert beside.alive[:3].tolist() == [True, False, True]
+    assert torch.equal(beside.generator.flat[[0, 2]], without.generator.flat[:2])
+
+
+# ---- losses by name ----
+
+MINE = AdversarialLoss(name="mine", discriminator=LOSSES["hinge"].discriminator, generator=LOSSES["minimax"].generator)
+
+
+def test_losses_are_found_by_registry_name_and_by_import_path() -> None:
+    assert find_loss("hinge") is LOSSES["hinge"]
+    assert find_loss(f"{__name__}:MINE") is MINE
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("hindge", "loss must be one of minimax, .* got 'hindge'"),
+        (f"{__name__}:ABSENT", "loss must be importable as module:name"),
+        ("no_such_module_x:loss", "loss must be importable as module:name"),
+        (f"{__name__}:sigmoid", "loss must name a trainers.losses.AdversarialLoss, .*:sigmoid is a function"),
+    ],
+)
+def test_what_is_no_loss_is_refused_with_the_reason(name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        find_loss(name)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from trainers import catalogue
-from trainers.targets import SPLIT_SEED, TARGETS, build_target, digits, grid, ring, stratified_halves
+from trainers.targets import (
+    SPLIT_SEED,
+    TARGETS,
+    build_target,
+    digits,
+    grid,
+    ring,
+    stacked_digits,
+    stratified_halves,
+)
 
 
 def rng(seed: int = 5) -> np.random.Generator:
@@ -86,7 +95,36 @@ def test_halves_are_disjoint_and_the_odd_one_goes_to_training() -> None:
     assert sorted(labels[second]) == [4, 9]
 
 
-@pytest.mark.parametrize("mapping", [{"name": "ring", "modes": 5}, {"name": "grid", "side": 3}, {"name": "digits"}])
+def test_stacked_digits_are_three_independent_digits_of_one_half() -> None:
+    target, single = stacked_digits(), digits()
+    assert (target.sample_shape, target.dimensions, target.n_modes) == ((3, 8, 8), 192, 1000)
+    for draw, images in ((target.sample, single.training_images), (target.held_out, single.held_out_images)):
+        known = {image.tobytes(): i for i, image in enumerate(images)}
+        stacks = draw(rng(), 4000).reshape(-1, 3, 64)
+        places = np.array([[known[channel.tobytes()] for channel in stack] for stack in stacks])
+        # channels are drawn apart: repeats within a stack are as rare as chance has them, and places do not correlate
+        assert (places[:, 0] == places[:, 1]).mean() < 0.01
+        assert np.abs(np.corrcoef(places.T) - np.eye(3)).max() < 0.06
+        assert len(np.unique(places[:, 2])) > 0.9 * len(images)
+    assert {x.tobytes() for x in target.held_out(rng(), 500)}.isdisjoint(
+        {x.tobytes() for x in target.sample(rng(), 500)}
+    )
+
+
+def test_modes_of_stacked_digits_are_numbered_with_the_first_channel_slowest() -> None:
+    target, single = stacked_digits(), digits()
+    assert target.mode_names[407] == "407"
+    assert len(set(target.mode_names)) == 1000
+    share = single.mode_weights
+    table = share[:, None, None] * share[None, :, None] * share[None, None, :]
+    np.testing.assert_allclose(target.mode_weights.reshape(10, 10, 10), table)
+    assert len(set(np.round(share, 6))) > 1  # so that another order would show
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [{"name": "ring", "modes": 5}, {"name": "grid", "side": 3}, {"name": "digits"}, {"name": "stacked_digits"}],
+)
 def test_same_generator_same_bytes(mapping: dict[str, object]) -> None:
     target = build_target(mapping)
     for draw in (target.sample, target.held_out):
@@ -105,7 +143,7 @@ def test_defaults_are_the_catalogues() -> None:
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"name": "rign"}, r"target\.name must be one of ring, grid, digits, got 'rign'\. Did you mean 'ring'"),
+        ({"name": "rign"}, r"target\.name must be one of ring, grid, digits.*, got 'rign'\. Did you mean 'ring'"),
         ({}, r"got None"),
         ({"name": "ring", "mods": 8}, r"target\.mods is no parameter of ring\. Did you mean 'modes'"),
         ({"name": "ring", "std": -0.1}, r"target\.std must be a number > 0, got -0\.1"),

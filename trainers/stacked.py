@@ -1,0 +1,131 @@
+"""Stacked networks: the parameters of all members as one flat tensor [R, P], applied to [R, batch, ...] at once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu
+
+from trainers.draws import Stream, generator
+from trainers.layers import Affine, maxout
+
+ROW_MULTIPLE = 32
+"""P is padded to this many floats, so that every member's row meets the same vector lanes at any position."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shapes of one member's parameters and where each lies in its flat row of ``size`` floats.
+
+    ``weights``: which of them are weight matrices (or kernels), not biases, scales or shifts.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    weights: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Length of a row: all parameters, padded to ROW_MULTIPLE."""
+        used = sum(math.prod(shape) for shape in self.shapes)
+        return math.ceil(used / ROW_MULTIPLE) * ROW_MULTIPLE
+
+    def views(self, flat: Tensor) -> list[Tensor]:
+        """Views [R, *shape] into ``flat`` [R, P]; writing to one writes to the other."""
+        views, start = [], 0
+        for shape in self.shapes:
+            length = math.prod(shape)
+            views.append(flat[:, start : start + length].view(-1, *shape))
+            start += length
+        return views
+
+    def pack(self, parameters: Sequence[np.ndarray]) -> np.ndarray:
+        """One member's parameters as a row [P] of float32, the padding zero."""
+        row = np.zeros(self.size, np.float32)
+        start = 0
+        for shape, value in zip(self.shapes, parameters, strict=True):
+            length = math.prod(shape)
+            row[start : start + length] = np.asarray(value, np.float32).reshape(length)
+            start += length
+        return row
+
+
+class StackedNetwork(Protocol):
+    """A player's network for every member at once."""
+
+    layout: Layout
+
+    def initial(self, seed: int, player: int) -> np.ndarray:
+        """One member's initial row [P], from its own generator."""
+        ...
+
+    def __call__(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """Parameters as layout.views gives them and inputs [R, batch, in] -> outputs [R, batch, out]."""
+        ...
+
+
+def layout_of(layers: Sequence[Affine]) -> Layout:
+    """Where the parameters of ``layers`` lie, one layer after the other, each with its weight first."""
+    lengths = [len(layer.shapes) for layer in layers]
+    first = itertools.accumulate(lengths[:-1], initial=0)
+    return Layout(tuple(shape for layer in layers for shape in layer.shapes), weights=tuple(first))
+
+
+def initial_row(layers: Sequence[Affine], layout: Layout, *, seed: int, player: int, std: float) -> np.ndarray:
+    """One member's initial row [P], layer by layer from the generator of its seed and player."""
+    rng = generator(seed, Stream.INITIALISATION, player)
+    return layout.pack([parameter for layer in layers for parameter in layer.initial(rng, std=std)])
+
+
+class StackedMLP:
+    """Fully connected layers as ``baddbmm`` over the member axis; weights [R, in, out], biases [R, 1, out].
+
+    Hidden layers end in a leaky ReLU, or in a maxout over ``maxout_pieces`` (0: none) linear pieces of each unit.
+    ``normalised``: batch normalisation in every hidden layer, in place of its bias; ``bounded``: tanh at the end;
+    ``spectral``: every weight divided by its largest singular value; ``init_std`` as ``Affine.initial`` has it.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        negative_slope: float,
+        bounded: bool,
+        maxout_pieces: int = 0,
+        normalised: bool = False,
+        spectral: bool = False,
+        init_std: float = 0.0,
+    ) -> None:
+        self.sizes, self.negative_slope, self.bounded = tuple(sizes), negative_slope, bounded
+        self.maxout_pieces, self.init_std = maxout_pieces, init_std
+        *hidden, (last_in, last_out) = itertools.pairwise(sizes)
+        widths = [(fan_in, units * (maxout_pieces or 1)) for fan_in, units in hidden]
+        self._hidden = [
+            Affine(rows=rows, columns=columns, channels=columns, normalised=normalised, spectral=spectral)
+            for rows, columns in widths
+        ]
+        self._last = Affine(rows=last_in, columns=last_out, channels=last_out, spectral=spectral)
+        self.layout = layout_of([*self._hidden, self._last])
+
+    def initial(self, seed: int, player: int) -> np.ndarray:
+        """One member's initial row [P]; see ``Affine.initial``."""
+        return initial_row([*self._hidden, self._last], self.layout, seed=seed, player=player, std=self.init_std)
+
+    def __call__(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """[R, batch, in] -> [R, batch, out]."""
+        hidden, following = inputs, iter(parameters)
+        for affine in self._hidden:
+            hidden = self._activation(affine(hidden, following))
+        outputs = self._last(hidden, following)
+        return torch.tanh(outputs) if self.bounded else outputs
+
+    def _activation(self, hidden: Tensor) -> Tensor:
+        if self.maxout_pieces:
+            return maxout(hidden, pieces=self.maxout_pieces)
+        return leaky_relu(hidden, self.negative_slope, inplace=True)
