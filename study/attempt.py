@@ -103,7 +103,7 @@ class Attempt:
             status = self._status()
             if not self.interrupted:
                 self._progress.enter("sending the last results to MLflow")
-                background.drain(_DRAIN_S)
+                background.deliver(_DRAIN_S, give_up=lambda: self.interrupted)
         finally:
             background.close(status, timeout_s=_HURRIED_S if self.interrupted else _DRAIN_S)
             if background.trouble:

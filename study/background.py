@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from study.mlflow_client import first_line
 
 FIRST_DELAY_S, LAST_DELAY_S = 1.0, 30.0
 _CLOSING_SHARE = 0.5
+_LOOK_EVERY_S = 0.5
 
 
 class Writer(Protocol):
@@ -19,6 +21,10 @@ class Writer(Protocol):
     @property
     def tracking_uri(self) -> str:
         """Where it writes, with whatever credentials it holds."""
+
+    @property
+    def delivered(self) -> int:
+        """Grows with every part of a configuration that has landed."""
 
     def open(self, *, launch: str) -> object:
         """The launch's parent run is RUNNING and no run of a dead owner is."""
@@ -113,6 +119,22 @@ class BackgroundTracker:
     def sync(self) -> None:
         """Everything the disk holds."""
         self._put(_Job(kind="sync"))
+
+    def deliver(self, stall_s: float, *, give_up: Callable[[], bool]) -> bool:
+        """Waits until all work is done, for as long as something lands; False after ``stall_s`` without, or given up.
+
+        A study of a thousand configurations takes minutes to send, and a server that is away takes for ever.
+        """
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            delivered, since = self._writer.delivered, time.monotonic()
+            while not self._changed.wait_for(self._idle, min(_LOOK_EVERY_S, stall_s)):
+                if self._writer.delivered != delivered:
+                    delivered, since = self._writer.delivered, time.monotonic()
+                elif give_up() or time.monotonic() - since >= stall_s:
+                    return False
+        return True
 
     def drain(self, timeout_s: float) -> bool:
         """Waits until all work is done, trying again at once what was put off; False when time ran out."""

@@ -20,6 +20,7 @@ class Recorder:
         self.tried = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
+        self.delivered = 0
 
     def _do(self, what: str) -> None:
         self.gate.wait(30)
@@ -125,6 +126,54 @@ def test_closing_waits_no_longer_than_told_for_a_server_that_hangs() -> None:
     assert tracker.close("KILLED", 0.2) is False
     assert tracker.trouble is not None
     recorder.gate.set()
+
+
+class Deliverer(Recorder):
+    """Lands parts of its work one by one, each when it is allowed to; the rest hangs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = threading.Semaphore(0)
+        self.left = 4
+
+    def send(self, cohort: str) -> None:
+        while self.left:
+            assert self.parts.acquire(timeout=30)
+            self.left -= 1
+            self.delivered += 1
+
+
+def test_delivering_waits_while_something_lands_however_long_the_whole_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_module, "_LOOK_EVERY_S", 0.01)
+    writer = Deliverer()
+    tracker = BackgroundTracker(writer)
+    tracker.send("a")
+    asked: list[int] = []
+
+    def land_one() -> bool:  # asked only when nothing landed since the last look: four times in a row
+        asked.append(writer.left)
+        writer.parts.release()
+        return False
+
+    class Clock:  # 20 s pass between two parts: longer in all than may pass without one
+        monotonic = staticmethod(lambda: 20.0 * len(set(asked)))
+
+    monkeypatch.setattr(background_module, "time", Clock)
+
+    assert tracker.deliver(30, give_up=land_one)
+    assert writer.left == 0
+    assert set(asked) == {4, 3, 2, 1}
+
+
+def test_delivering_ends_when_nothing_lands_any_more_or_when_told_to() -> None:
+    writer = Deliverer()
+    tracker = BackgroundTracker(writer)
+    tracker.send("a")
+    assert not tracker.deliver(0.2, give_up=lambda: False)
+    assert not tracker.deliver(1e6, give_up=lambda: True)
+    for _ in range(4):
+        writer.parts.release()
+    assert tracker.deliver(30, give_up=lambda: False)
 
 
 def test_opening_does_not_wait_and_opened_does() -> None:
