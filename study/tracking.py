@@ -72,6 +72,7 @@ class Tracker:
         self._sent: dict[str, set[int]] = {}
         self._finished: set[str] = set()
         self._ended: dict[str, bool] = {}
+        self.delivered = 0  # parts of configurations so far: while it grows, waiting is worth while
 
     @property
     def tracking_uri(self) -> str:
@@ -249,6 +250,7 @@ class Tracker:
         points = curve(rows, steps=steps, skip=self._sent[run_id])
         self._store.log_points(run_id, points)
         self._sent[run_id] |= {point.generator_step for point in points}
+        self.delivered += 1
 
     def _conclude(self, configuration: Configuration, parts: list[Part]) -> None:
         run = self._run(configuration.configuration_key)
@@ -271,6 +273,7 @@ class Tracker:
         self._runs.pop(configuration.configuration_key)  # its status is stale now
         if not failed:
             self._finished.add(configuration.configuration_key)
+        self.delivered += 1
 
     def _write_replicate(
         self, configuration: Configuration, replicate: int, ended: Ended, *, parent: str, last: int
