@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from study.outcomes import Criteria, Series, judge
 from trainers.measurement import EVERY_MEASUREMENT, MEASUREMENTS, columns
@@ -90,12 +91,9 @@ def clean_curves(parts: Sequence[pd.DataFrame], plan: Mapping[str, Any]) -> tupl
 
 def build_runs(plan: Mapping[str, Any], curves: pd.DataFrame, judging: Judging) -> pd.DataFrame:
     """One row per planned replicate, in the plan's order: identity, factors, outcome, kind, t_event, margin, finals."""
-    by_run = {
-        (str(key), int(str(replicate))): rows
-        for (key, replicate), rows in curves.groupby(["configuration_key", "replicate"], sort=False)
-    }
+    series = _series(curves)
     rows = [
-        _identity(entry, replicate) | _result(by_run.get((str(entry["configuration_key"]), replicate)), entry, judging)
+        _identity(entry, replicate) | _result(series.get((str(entry["configuration_key"]), replicate)), entry, judging)
         for entry, replicate in planned(plan)
     ]
     finals = [f"final_{name}" for name in measured(plan)]
@@ -118,16 +116,39 @@ def _identity(entry: Mapping[str, Any], replicate: int) -> dict[str, Any]:
     return {**names, **entry["factors"], "replicate": replicate, "seed": int(entry["seeds"][replicate])}
 
 
-def _result(rows: pd.DataFrame | None, entry: Mapping[str, Any], judging: Judging) -> dict[str, Any]:
-    if rows is None or not len(rows):
+@dataclass(frozen=True, kw_only=True)
+class _Recorded:
+    """One replicate's rows as plain arrays [E]: pandas would take longer to cut a large study up than to judge it."""
+
+    generator_step: NDArray[np.int64]
+    finite: NDArray[np.bool_]
+    values: Mapping[str, NDArray[np.float64]]
+
+
+def _series(curves: pd.DataFrame) -> dict[tuple[str, int], _Recorded]:
+    """The rows of every (configuration_key, replicate) that has some, in their order."""
+    names = [name for name in EVERY_MEASUREMENT if name in curves]
+    steps, finite = curves["generator_step"].to_numpy(dtype=np.int64), curves["finite"].to_numpy(dtype=bool)
+    table = curves[names].to_numpy(dtype=np.float64)
+    grouped = curves.groupby(["configuration_key", "replicate"], sort=False).indices
+    found = {}
+    for (key, replicate), places in cast("Mapping[tuple[str, int], NDArray[np.intp]]", grouped).items():
+        own = np.ascontiguousarray(table[places].T)
+        values = dict(zip(names, own, strict=True))
+        found[str(key), int(replicate)] = _Recorded(generator_step=steps[places], finite=finite[places], values=values)
+    return found
+
+
+def _result(rows: _Recorded | None, entry: Mapping[str, Any], judging: Judging) -> dict[str, Any]:
+    if rows is None:
         return {"outcome": "failed", "kind": "missing", "t_event": math.nan, "margin": math.nan}
     evaluations = int(entry["budget"]["evaluations"])
     series = Series(
-        generator_step=rows["generator_step"].to_numpy(dtype=np.int64),
-        finite=rows["finite"].to_numpy(dtype=bool),
-        values={name: rows[name].to_numpy(dtype=np.float64) for name in EVERY_MEASUREMENT if name in rows},
+        generator_step=rows.generator_step,
+        finite=rows.finite,
+        values=rows.values,
         planned_evaluations=evaluations,
-        censored=judging.may_prune and bool(rows["finite"].all()) and len(rows) < evaluations + 1,
+        censored=judging.may_prune and bool(rows.finite.all()) and len(rows.finite) < evaluations + 1,
     )
     ended = judge(series, judging.criteria, judging.references[str(entry["target_id"])])
     return {
@@ -139,7 +160,6 @@ def _result(rows: pd.DataFrame | None, entry: Mapping[str, Any], judging: Judgin
     }
 
 
-def _finals(rows: pd.DataFrame, *, complete: bool) -> dict[str, float]:
+def _finals(rows: _Recorded, *, complete: bool) -> dict[str, float]:
     """The last row's measurements: NaN for a death and for a series that was cut short, which has no end."""
-    last = rows.iloc[-1]
-    return {f"final_{name}": float(last[name]) if complete else math.nan for name in EVERY_MEASUREMENT if name in rows}
+    return {f"final_{name}": float(own[-1]) if complete else math.nan for name, own in rows.values.items()}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,11 @@ import pyarrow.parquet as pq
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 1
 _DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # left by file browsers, nobody's work
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What makes a spreadsheet run a cell, in full width too (OWASP, CSV injection)."""
+
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that end a text early, hide it, or turn its direction; tab and line ends are left to the format."""
 
 
 class OutputError(ValueError):
@@ -30,8 +35,9 @@ class OutputError(ValueError):
 def csv_cell(value: object) -> str:
     """One cell as text: numbers with ten significant digits, nothing for missing, text that no spreadsheet runs.
 
-    A text that begins with ``= + - @``, a tab or a carriage return gets a leading ``'`` (OWASP, CSV injection);
-    numbers are left alone, so a negative number stays one.
+    A text that begins with one of FORMULA_STARTS gets a leading ``'``, and so does one that begins so after quotes,
+    so that ``csv_text_of`` finds every text again; numbers are left alone, so a negative number stays one. Control
+    characters and those that change the direction of writing are spelled out: \\u202e.
     """
     if value is None or value is pd.NA or value is pd.NaT:
         return ""
@@ -41,12 +47,22 @@ def csv_cell(value: object) -> str:
         return str(int(value))
     if isinstance(value, float | np.floating):
         return "" if math.isnan(value) else f"{float(value):.10g}"
-    text = str(value)
-    if text.startswith(FORMULA_STARTS):
+    text = spelled_out(str(value))
+    if text.lstrip("'").startswith(FORMULA_STARTS):
         text = "'" + text
     if any(character in text for character in ',"\r\n'):
         text = '"' + text.replace('"', '""') + '"'
     return text
+
+
+def csv_text_of(cell: str) -> str:
+    """The text that ``csv_cell`` protected from spreadsheets with a leading quote."""
+    return cell[1:] if cell[:1] == "'" and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
+
+
+def spelled_out(text: str) -> str:
+    """Text in which no control character hides: as the escape that JSON and Python read back."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def csv_text(frame: pd.DataFrame) -> str:
@@ -81,8 +97,8 @@ def _plain_scalar(value: Any) -> str | int | float | bool | None:
 
 
 def json_text(value: Any) -> str:
-    """Indented JSON with sorted keys and no NaN."""
-    return json.dumps(plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Indented JSON with sorted keys and no NaN; control characters as escapes, which read back as themselves."""
+    return spelled_out(json.dumps(plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -45,6 +45,7 @@ class Store:
     def __init__(self, tracking_uri: str) -> None:
         self._uri = tracking_uri
         _require_existing(tracking_uri)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar per file would drown the report
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(tracking_uri=tracking_uri)
@@ -81,6 +82,12 @@ class Store:
         return Path(self._client.download_artifacts(run.run_id, name, str(target)))
 
 
+def store_uri(name: str, *, home: str | Path | None = None, tracking_uri: str | None = None) -> str:
+    """The MLflow store that a study is read from, as ``load_study`` says."""
+    folder = _home(home)
+    return tracking_uri or _launched_with(folder / name) or f"sqlite:///{folder.absolute()}/mlflow.db"
+
+
 def load_study(
     name: str,
     *,
@@ -95,7 +102,7 @@ def load_study(
     study, or nothing of its plan has reached MLflow.
     """
     folder = _home(home)
-    store = Store(tracking_uri or _launched_with(folder / name) or f"sqlite:///{folder.absolute()}/mlflow.db")
+    store = Store(store_uri(name, home=home, tracking_uri=tracking_uri))
     experiment = store.experiment_id(name)
     launches, configurations = store.runs(experiment, "study"), store.runs(experiment, "configuration")
     with tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch:
@@ -133,8 +140,7 @@ def load_replicate(
 
     ``home`` and ``tracking_uri`` as in ``load_study``; reads one configuration only. LookupError: no such study.
     """
-    folder = _home(home)
-    store = Store(tracking_uri or _launched_with(folder / name) or f"sqlite:///{folder.absolute()}/mlflow.db")
+    store = Store(store_uri(name, home=home, tracking_uri=tracking_uri))
     runs = store.runs(store.experiment_id(name), "configuration")
     own = [run for run in runs if run.tags["ganstudy.configuration_key"] == configuration_key]
     with tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch:

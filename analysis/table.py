@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.assemble import CURVE_COLUMNS
-from analysis.files import FORMULA_STARTS, sha256
+from analysis.files import csv_text_of, sha256
 from analysis.frames import IDENTITY_COLUMNS, PENALTY_PARAMETERS, RESULT_COLUMNS, StudyFrames
 from analysis.load import versions
-from analysis.wording import counted, did_you_mean, rate_text
+from analysis.wording import counted, did_you_mean, rate_text, shown
 from study.outcomes import OUTCOMES
 from trainers.catalogue import FACTORS, LOSSES, MEMBER_NUMBERS, PRESETS
 
@@ -30,6 +30,12 @@ Columns = dict[str, list[Any]]
 REQUIRED: tuple[str, ...] = ("loss", "k", "learning_rate", "replicate", "outcome")
 FACTOR_NAMES: tuple[str, ...] = tuple(dict.fromkeys([*FACTORS, *MEMBER_NUMBERS, *sorted(PENALTY_PARAMETERS)]))
 KNOWN: frozenset[str] = RESULT_COLUMNS | IDENTITY_COLUMNS | frozenset(FACTOR_NAMES)
+MAX_DIGITS = 400
+"""Python refuses to read whole numbers of some thousand digits; none here has so many."""
+
+MAX_MEGABYTES, MAX_ROWS, MAX_COLUMNS, MAX_LABELS = 64, 500_000, 500, 100
+"""Of one table: more than a report can show; a file that is larger was not meant for it, or was meant to harm."""
+
 TEXTS: frozenset[str] = IDENTITY_COLUMNS | {"outcome", "kind", "optimizer", "updates"}
 WHOLE: frozenset[str] = frozenset({"k", "replicate", "seed", "batch_size"})
 
@@ -52,6 +58,7 @@ def load_runs(path: str | Path) -> StudyFrames:
     """
     path = Path(path)
     columns = _read(path)
+    _check_size(columns)
     ignored = _check_names(columns)
     columns = _parsed({name: values for name, values in columns.items() if name in KNOWN})
     runs = _runs(columns)
@@ -77,12 +84,14 @@ def load_runs(path: str | Path) -> StudyFrames:
 
 def _read(path: Path) -> Columns:
     """Columns by name; CSV cells are text, absent values None."""
+    if path.stat().st_size > MAX_MEGABYTES * 2**20:
+        size = f"{path.stat().st_size / 2**20:,.0f} MB"
+        raise TableError([f"{path.name}: has {size}, at most {MAX_MEGABYTES} MB are read; keep columns of runs.csv"])
     content = path.read_bytes()
     if content.startswith(b"PAR1"):
-        try:
-            return {str(name): values for name, values in pq.read_table(io.BytesIO(content)).to_pydict().items()}
-        except pa.ArrowException as problem:
-            raise TableError([f"{path.name}: not a readable Parquet file ({problem})"]) from problem
+        return _read_parquet(path.name, content)
+    if (lines := content.count(b"\n")) > MAX_ROWS + 1:
+        raise TableError([_too_many("lines", lines, MAX_ROWS)])
     try:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as problem:
@@ -91,18 +100,48 @@ def _read(path: Path) -> Columns:
     if not rows:
         raise TableError([f"{path.name}: is empty"])
     header, body = rows[0], rows[1:]
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = _twice(header)
     uneven = [i for i, row in enumerate(body, 1) if len(row) != len(header)]
-    problems = [f"column {name!r} occurs twice" for name in twice]
+    problems = [f"column {_told(name)} occurs twice" for name in twice]
     problems += [f"row {i} has {len(body[i - 1])} cells, the header has {len(header)}" for i in uneven[:3]]
     if problems:
         raise TableError(problems)
-    return {name: [_unguarded(row[i]) or None for row in body] for i, name in enumerate(header)}
+    return {name: [csv_text_of(row[i]) or None for row in body] for i, name in enumerate(header)}
 
 
-def _unguarded(cell: str) -> str:
-    """The text that csv_cell protected from spreadsheets with a leading quote."""
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
+def _read_parquet(name: str, content: bytes) -> Columns:
+    """The columns of a Parquet file; how many rows it would have is looked at before they are unpacked."""
+    try:
+        file = pq.ParquetFile(io.BytesIO(content))
+        if file.metadata.num_rows > MAX_ROWS:
+            raise TableError([_too_many("rows", file.metadata.num_rows, MAX_ROWS)])
+        names = [str(column) for column in file.schema_arrow.names]
+        if twice := _twice(names):
+            raise TableError([f"column {_told(column)} occurs twice" for column in twice])
+        wanted = [column for column in names if column in KNOWN]
+        read = file.read(columns=wanted).to_pydict()
+        return {column: read.get(column, []) for column in names}
+    except (pa.ArrowException, OSError) as problem:
+        raise TableError([f"{name}: not a readable Parquet file ({shown(problem, limit=200)})"]) from problem
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    """Names that occur more than once; TableError where there are too many names to look at."""
+    if len(names) > MAX_COLUMNS:
+        raise TableError([_too_many("columns", len(names), MAX_COLUMNS)])
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _check_size(columns: Columns) -> None:
+    """TableError for a table that no report could show."""
+    labels = columns.get("loss", [])
+    found = {"rows": (len(labels), MAX_ROWS), "different losses": (len(set(map(str, labels))), MAX_LABELS)}
+    if problems := [_too_many(what, count, most) for what, (count, most) in found.items() if count > most]:
+        raise TableError(problems)
+
+
+def _too_many(what: str, count: int, most: int) -> str:
+    return f"the table has {count:,} {what}, at most {most:,} make a report"
 
 
 def _check_names(columns: Columns) -> list[str]:
@@ -111,7 +150,7 @@ def _check_names(columns: Columns) -> list[str]:
     absent = [name for name in REQUIRED if name not in columns]
     problems = [f"column {name!r} is missing{did_you_mean(name, unknown)}" for name in absent]
     free = KNOWN - columns.keys() - set(absent)
-    hints = {name: did_you_mean(name, free, cutoff=0.85) for name in unknown}
+    hints = {name: did_you_mean(name[:80], free, cutoff=0.85) for name in unknown}
     problems += [f"column {name!r} is not known{hint}" for name, hint in hints.items() if hint]
     if not problems and not len(columns["loss"]):
         problems = ["the table has no rows"]
@@ -164,27 +203,36 @@ def _outcome(value: object) -> str:
     if _absent(value) or value in OUTCOMES:
         return str(value or "")
     rule = f"must be one of {', '.join(OUTCOMES)}"
-    raise ValueError(f"{rule}, got {value!r}{did_you_mean(str(value).lower(), OUTCOMES)}")
+    raise ValueError(f"{rule}, got {_told(value)}{did_you_mean(str(value)[:80].lower(), OUTCOMES)}")
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"must be a number, got {value!r}")
+        raise ValueError(f"must be a number, got {_told(value)}")
     try:
         return float(value)
-    except ValueError:
-        raise ValueError(f"must be a number, got {value!r}") from None
+    except (ValueError, OverflowError):
+        raise ValueError(f"must be a number, got {_told(value)}") from None
+
+
+def _told(value: object) -> str:
+    """A wrong value for a message: quoted, no control characters, never long."""
+    return shown(repr(value), limit=80)
 
 
 def _whole(value: object) -> int:
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
-        return int(value)  # a seed has more digits than a float holds
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    number = _number(value)
-    if not number.is_integer():
-        raise ValueError(f"must be a whole number, got {value!r}")
-    return int(number)
+    if isinstance(value, str) and value.strip().lstrip("-").isdecimal() and len(value) < MAX_DIGITS:
+        found = int(value)  # a seed has more digits than a float holds
+    elif isinstance(value, int) and not isinstance(value, bool):
+        found = value
+    else:
+        number = _number(value)
+        if not number.is_integer():
+            raise ValueError(f"must be a whole number, got {_told(value)}")
+        found = int(number)
+    if not -(2**63) <= found < 2**63:
+        raise ValueError(f"must be a whole number of at most 64 bits, got {_told(value)}")
+    return found
 
 
 def _allowed(name: str, number: float) -> float:
@@ -240,12 +288,12 @@ def _check_cells(runs: pd.DataFrame, ignored: Sequence[str]) -> None:
     twice = [found for found in rows.values() if len(found) > 1]
     for found in twice[:3]:
         run = runs.iloc[found[0] - 1]
-        setting = f"{run['loss']}, k = {run['k']}, learning rate {rate_text(run['learning_rate'])}"
+        setting = f"{shown(run['loss'], limit=60)}, k = {run['k']}, learning rate {rate_text(run['learning_rate'])}"
         problems.append(f"replicate {run['replicate']} of {setting} occurs twice (rows {found[0]} and {found[1]})")
     if len(twice) > 3:
         problems.append(f"... and {counted(len(twice) - 3, 'other replicate')} too")
     if twice and ignored:
-        others = ", ".join(ignored)
+        others = shown(", ".join(ignored), limit=200)
         problems.append(f"if these columns tell settings apart, add a configuration_key column: {others}")
     if problems:
         raise TableError(problems)

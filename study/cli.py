@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from study import cli_replay, cli_study, cli_tools
+from study import cli_compare, cli_replay, cli_study, cli_tools
 from study.cli_options import HOME, JSON, STUDY, TRACKING_URI, err, existing, out, print_json
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, find_study, home_folder, study_names
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from analysis.frames import StudyFrames
     from analysis.replay import Played
+    from analysis.report import Report
     from study.replay import Replay
 
 BLOCKED = 3
@@ -66,7 +67,7 @@ def report(
     tracking_uri: TRACKING_URI = None,
     as_json: JSON = False,
 ) -> None:
-    """The loss-stability report; exit code 3 when its evidence is blocked by a warning."""
+    """The loss-stability report, also into MLflow; exit code 3 when its evidence is blocked by a warning."""
     if (study is None) == (runs is None):
         raise BadInput("report needs either a STUDY or --runs FILE")
     if runs is not None and criteria is not None:
@@ -83,14 +84,52 @@ def report(
         made = build_report(frames, out=out_folder or default)
     except OutputError as problem:
         raise BadInput(f"--{problem}") from problem  # it begins with the name of the argument, out
+    told = None if runs is not None else _tell_mlflow(frames, made, home=home, uri=tracking_uri, own=criteria is None)
     if as_json:
-        print_json(
-            {"study": frames.study, "folder": str(made.folder), "headline": made.headline, "blocked": made.blocked}
-        )
+        facts = {"study": frames.study, "folder": str(made.folder), "headline": made.headline, "blocked": made.blocked}
+        print_json({**facts, "mlflow_run": told})
     else:
         out().print(made.headline, soft_wrap=True, markup=False)
         out().print(f"report: {Path(made.folder) / 'report.html'}", soft_wrap=True, markup=False)
     raise typer.Exit(BLOCKED if made.blocked else 0)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name.")],
+    second: Annotated[str, typer.Argument(metavar="STUDY", help="Another's: what changed from the first to it?")],
+    out_folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Default: compare-FIRST/ in the second study.", show_default=False),
+    ] = None,
+    home: HOME = None,
+    tracking_uri: TRACKING_URI = None,
+    as_json: JSON = False,
+) -> None:
+    """Two studies against each other, loss by loss: another target, changed code, more steps."""
+    cli_compare.require_two(first, second)
+    pair = [_frames(study, home=home, tracking_uri=tracking_uri, criteria=None) for study in (first, second)]
+    from analysis.compare_page import summary, terminal_rows, write_comparison
+    from analysis.compare_studies import ComparisonError, compare_studies
+    from analysis.files import OutputError
+
+    differing = cli_compare.spec_differences(pair[0].spec, pair[1].spec)
+    differing += cli_compare.version_differences(first, second, home=home_folder(home))
+    try:
+        found = compare_studies(pair[0], pair[1])
+        default = StudyFolder(home_folder(home), second).root / f"compare-{first}"
+        page = write_comparison(found, differences=differing, out=out_folder or default)
+    except ComparisonError as problem:
+        raise BadInput(str(problem)) from problem
+    except OutputError as problem:
+        raise BadInput(f"--{problem}") from problem
+    if as_json:
+        print_json({**summary(found, differences=differing), "folder": str(page.parent)})
+        return
+    out().print(found.headline, soft_wrap=True, markup=False)
+    facts = {"what differs": differing, "how the grids differ": found.grids, "note": found.remarks}
+    cli_compare.print_comparison(terminal_rows(found), facts, out())
+    out().print(f"comparison: {page}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -209,6 +248,31 @@ def _frames(study: str, *, home: Path | None, tracking_uri: str | None, criteria
         if isinstance(problem, KeyError | IndexError):  # a bug, not an unknown study
             raise
         raise BadInput(str(problem)) from problem
+
+
+def _tell_mlflow(frames: StudyFrames, made: Report, *, home: Path | None, uri: str | None, own: bool) -> str | None:
+    """Sends the report to where its study was read from; None, after one line that says why, where nothing was sent."""
+    from analysis.load import store_uri
+    from study.publishing import Findings, publish
+
+    if not own:
+        err().print("judged by other criteria: MLflow keeps the report by the study's own", soft_wrap=True)
+        return None
+    losses, cells = (made.tables[name].to_dict("records") for name in ("losses", "cells"))
+    findings = Findings(
+        study=frames.study,
+        headline=made.headline,
+        blocked=made.blocked,
+        interim=frames.interim,
+        losses=losses,
+        cells=cells,
+    )
+    try:
+        where = store_uri(frames.study, home=home_folder(home), tracking_uri=uri)
+        return publish(findings, report=Path(made.folder), tracking_uri=where)
+    except WorkFailed as problem:
+        err().print(f"the report is written, but not sent to MLflow: {problem}", soft_wrap=True, markup=False)
+        return None
 
 
 def _table(path: Path) -> StudyFrames:

@@ -70,7 +70,8 @@ class Criteria:
     @property
     def thresholds(self) -> dict[str, float]:
         """Every threshold by name, without the keys that only choose evaluations."""
-        return {key: float(value) for key, value in dataclasses.asdict(self).items() if key not in WINDOW_KEYS}
+        names = (field.name for field in dataclasses.fields(self))
+        return {name: float(getattr(self, name)) for name in names if name not in WINDOW_KEYS}
 
     @property
     def hash(self) -> str:

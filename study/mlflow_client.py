@@ -7,6 +7,7 @@ import getpass
 import logging
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ _OUR_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar per file, between our own lines
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -107,6 +109,13 @@ class MlflowStore:
             raise WorkFailed(
                 f"MLflow experiment {name!r} is deleted at {readable_uri(self.uri)}; bring it back with `{restore}`"
             )
+        return str(found.experiment_id)
+
+    def known_experiment(self, name: str) -> str:
+        """Id of an experiment that must be there; WorkFailed when it is not."""
+        found = self._client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage != "active":
+            raise WorkFailed(f"MLflow at {readable_uri(self.uri)} has no experiment {name!r}")
         return str(found.experiment_id)
 
     def studies(self) -> list[str]:
@@ -188,12 +197,27 @@ class MlflowStore:
         """Steps at which a metric has a value."""
         return {entry.step for entry in self._client.get_metric_history(run_id, metric)}
 
-    def upload(self, run_id: str, path: Path) -> None:
-        """Uploads a file, or what a folder holds, to the root of the run's artifacts."""
+    def upload(self, run_id: str, path: Path, *, to: str | None = None) -> None:
+        """Uploads a file, or what a folder holds, to the run's artifacts: to their root, or to the folder ``to``."""
         if path.is_dir():
-            self._client.log_artifacts(run_id, str(path))
+            self._client.log_artifacts(run_id, str(path), to)
         else:
-            self._client.log_artifact(run_id, str(path))
+            self._client.log_artifact(run_id, str(path), to)
+
+    def read_text(self, run_id: str, name: str) -> str | None:
+        """A text file among the run's artifacts; None where there is none."""
+        folder = name.rpartition("/")[0] or None
+        if not any(entry.path == name for entry in self._client.list_artifacts(run_id, folder)):
+            return None
+        with tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch:
+            found = Path(self._client.download_artifacts(run_id, name, scratch))
+            return found.read_text(encoding="utf-8", errors="replace")
+
+    def remove(self, run: Run, name: str) -> None:
+        """Removes a file from the run's artifacts; one that is not there is no error."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri).delete_artifacts(name)
 
     def upload_text(self, run_id: str, name: str, text: str) -> None:
         """Uploads a text file."""
@@ -217,7 +241,11 @@ def now_ms() -> int:
 
 def first_line(problem: BaseException, tracking_uri: str) -> str:
     """The first line of an error, without the credentials a URI may carry, at most 300 characters."""
-    text = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+    lines = (str(problem).strip() or type(problem).__name__).splitlines()
+    told = [
+        line for line in lines if not line.startswith("(raised as a result of")
+    ]  # SQLAlchemy puts it before the why
+    text = (told or lines)[0]
     return text.replace(tracking_uri, readable_uri(tracking_uri))[:300]
 
 

@@ -144,13 +144,14 @@ def _crossings(e: Evidence, t: _Batch, good: Flags) -> NDArray[np.int64]:
         | (e.coverage < t["coverage_converged"] - slack)
         | (e.quality < t["quality_converged"] - slack)
     )
-    state = np.empty_like(good)
+    entered, stayed = np.ascontiguousarray(good.T), np.ascontiguousarray(~left.T)  # time first: its rows are read below
+    state = np.empty_like(entered)
     inside = np.zeros(len(good), dtype=bool)
-    for i in range(good.shape[1]):
-        inside = (inside | good[:, i]) & ~left[:, i]
-        state[:, i] = inside
-    late = state[:, -e.late :]
-    return np.asarray((late[:, 1:] != late[:, :-1]).sum(axis=1))
+    for i, (enters, stays) in enumerate(zip(entered, stayed, strict=True)):
+        inside = (inside | enters) & stays
+        state[i] = inside
+    late = state[-e.late :]
+    return np.asarray((late[1:] != late[:-1]).sum(axis=0))
 
 
 def _window_good(e: Evidence, t: _Batch, good: Flags, end: int) -> Flags:
@@ -196,9 +197,13 @@ def _labels(e: Evidence, t: _Batch) -> NDArray[np.str_]:
 def _kind(label: str, e: Evidence) -> str:
     if label != "collapsed":
         return label.partition("/")[2]
+    if len(e.u) <= e.window:
+        return ""
     thresholds = _batch(e.criteria.thresholds)
     good = _good(e, thresholds)
-    earlier = (_window_good(e, thresholds, good, end)[0] for end in range(e.window, len(e.u)))
+    # most collapses were never near: the windows that cannot count are passed over all at once
+    enough = np.lib.stride_tricks.sliding_window_view(good[0], e.window)[:-1].mean(axis=1) >= e.criteria.good_fraction
+    earlier = (_window_good(e, thresholds, good, int(start) + e.window)[0] for start in np.flatnonzero(enough))
     return "late" if any(earlier) else ""
 
 

@@ -145,7 +145,8 @@ class TestReport:
         for name in ("runs.parquet", "runs.csv"):
             again = compare(load_runs(made.folder / name))
             for table in ("losses", "contrasts", "cells"):
-                pd.testing.assert_frame_equal(again[table], made.tables[table], check_dtype=False)
+                whole = made.tables[table][list(again[table])]  # the report adds how often a run is better
+                pd.testing.assert_frame_equal(again[table], whole, check_dtype=False)
 
     def test_a_report_without_curves_says_what_it_cannot_know(self, tmp_path):
         rows = [
