@@ -148,10 +148,17 @@ def _modal_failure(counts: Mapping[Any, Any]) -> str:
 
 
 def arms(
-    frames: StudyFrames, outcomes: tuple[str, ...] = ("converged",), *, kinds: tuple[str, ...] = ()
+    frames: StudyFrames,
+    outcomes: tuple[str, ...] = ("converged",),
+    *,
+    kinds: tuple[str, ...] = (),
+    design: pd.DataFrame | None = None,
 ) -> dict[str, Arm]:
-    """The arm of every label for one event: the runs that ended in ``outcomes`` (or as a plateau of ``kinds``)."""
-    design = weights(frames)
+    """The arm of every label for one event: the runs that ended in ``outcomes`` (or as a plateau of ``kinds``).
+
+    ``design``: the study's ``weights`` where they are known already; they do not depend on how runs ended.
+    """
+    design = weights(frames) if design is None else design
     values = event(frames.runs, outcomes, kinds=kinds)
     built = {}
     for label in frames.labels():
@@ -160,9 +167,9 @@ def arms(
     return built
 
 
-def unstable_arms(frames: StudyFrames) -> dict[str, Arm]:
+def unstable_arms(frames: StudyFrames, *, design: pd.DataFrame | None = None) -> dict[str, Arm]:
     """The arms for the unstable share: diverged, collapsed, oscillating, or partly collapsed."""
-    return arms(frames, tuple(sorted(UNSTABLE)), kinds=("partial_collapse",))
+    return arms(frames, tuple(sorted(UNSTABLE)), kinds=("partial_collapse",), design=design)
 
 
 def losses_table(frames: StudyFrames) -> pd.DataFrame:

@@ -30,9 +30,14 @@ FAILURE_WORDS = {
 
 
 def headline(
-    frames: StudyFrames, losses: pd.DataFrame, contrasts: pd.DataFrame, *, warnings: Sequence[Row] = ()
+    frames: StudyFrames,
+    losses: pd.DataFrame,
+    contrasts: pd.DataFrame,
+    *,
+    warnings: Sequence[Row] = (),
+    robust: str = "",
 ) -> str:
-    """A few plain sentences: protocol and shares of success, the verdicts, how runs fail, what is open.
+    """A few plain sentences: protocol and shares of success, the verdicts, how runs fail, what is open, how ``robust``.
 
     Where one of ``warnings`` blocks the evidence, its title comes first and no verdict is told. A study of the
     Dirac-GAN, where all is settled by a theorem, is told by its agreement with it instead of by verdicts.
@@ -52,6 +57,7 @@ def headline(
         _verdict_sentence(ranked, pairs),
         _failure_sentence(frames, ranked),
         _open_sentence(pairs),
+        "" if blocked else robust,
     ]
     return " ".join(filter(None, sentences))
 

@@ -16,7 +16,7 @@ from analysis.compare import ALPHA, DELTA, arms, unstable_arms
 from analysis.estimators import weighted_share
 from analysis.frames import StudyFrames
 from analysis.verdicts import Rule, decide
-from analysis.weights import inference_target
+from analysis.weights import inference_target, weights
 from analysis.wording import mapping
 from study.outcomes import Criteria, Series, judge_under
 from trainers.measurement import MEASUREMENTS
@@ -121,16 +121,16 @@ def multiverse(frames: StudyFrames) -> dict[str, pd.DataFrame]:
     """
     if frames.criteria is None:
         raise ValueError("outcomes can only be judged again where the study's curves and criteria are known")
-    grid = variants(frames.criteria)
-    base = {(row["loss_a"], row["loss_b"]): row for row in verdicts(frames, arms(frames))}
+    grid, design = variants(frames.criteria), weights(frames)
+    base = {(row["loss_a"], row["loss_b"]): row for row in verdicts(frames, arms(frames, design=design), design=design)}
     rows, pairs = [], []
     for i, (one, judged) in enumerate(zip(grid, rejudged(frames, grid), strict=True)):
         changed = (judged.runs["outcome"] != frames.runs["outcome"]).mean() if len(frames.runs) else math.nan
-        success = arms(judged)
+        success = arms(judged, design=design)
         settings = {name: getattr(one, name) for name in VARIED}
         own = {"own": one == frames.criteria, "leader": leader(success), "changed": changed}
         rows.append({"variant": i, **settings, **own})
-        for pair in verdicts(judged, success):
+        for pair in verdicts(judged, success, design=design):
             held = base[(pair["loss_a"], pair["loss_b"])]
             agrees, same = pair["winner"] == held["winner"], pair["verdict_kind"] == held["verdict_kind"]
             pairs.append({"variant": i, **pair, "agrees": agrees, "same": agrees and same})
@@ -140,12 +140,14 @@ def multiverse(frames: StudyFrames) -> dict[str, pd.DataFrame]:
     }
 
 
-def verdicts(frames: StudyFrames, success: Mapping[str, Arm]) -> list[dict[str, Any]]:
+def verdicts(
+    frames: StudyFrames, success: Mapping[str, Arm], *, design: pd.DataFrame | None = None
+) -> list[dict[str, Any]]:
     """Every pair's verdict as in ``contrasts_table``, without its p-values, which no verdict needs.
 
-    ``success``: the arms of the labels, from ``arms``.
+    ``success``: the arms of the labels, from ``arms``; ``design``: the study's ``weights`` where they are known.
     """
-    target, shaky = inference_target(frames), unstable_arms(frames)
+    target, shaky = inference_target(frames), unstable_arms(frames, design=design)
     pairs = list(itertools.combinations(frames.labels(), 2))
     pruned = set(frames.runs.loc[frames.runs["outcome"] == "censored", "loss"])
     found = []

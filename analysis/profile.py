@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
 import pandas as pd
 
+from analysis.dirac_cells import is_dirac
 from analysis.frames import StudyFrames
-from analysis.multiverse import multiverse
+from analysis.multiverse import PAIR_COLUMNS, VARIANT_COLUMNS, multiverse
 from analysis.ranges import certified_table, sensitivity_table, zones_table
 from analysis.ranks import quality_table, superiority_table
-from analysis.subspaces import edges_table, subspace_pairs, subspaces_table
+from analysis.subspaces import edges_table, spaces, subspace_pairs, subspaces_table
 from analysis.times import incidence_table, times_table
 from analysis.tuned import budget_table, tuned_table
 from analysis.variance import icc_table, variance_table
+
+PROFILE_FILES: tuple[str, ...] = (
+    "profile",
+    "budget",
+    "incidence",
+    "variance",
+    "zones",
+    "spaces",
+    "space_pairs",
+    "edges",
+    "criteria_variants",
+    "criteria_pairs",
+)
+"""Tables that the report writes as files of their own; ``superiority`` goes into contrasts.csv."""
 
 
 def profile_table(frames: StudyFrames) -> pd.DataFrame:
@@ -36,10 +52,15 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
     """Every table of the profile by name; a table that the study cannot fill is empty, never absent.
 
     ``criteria_variants`` judges every run again under 27 criteria, the one slow part; it is left out where outcomes
-    came with a table of runs.
+    came with a table of runs. A study of the Dirac-GAN has no profile: its runs are judged by their radius, one
+    start decides them all, and a theorem says which settings converge.
     """
+    if is_dirac(frames):
+        frames, criteria_variants = replace(frames, runs=frames.runs.iloc[:0], curves=frames.curves.iloc[:0]), False
     judged_here = criteria_variants and frames.criteria is not None and len(frames.curves) > 0
-    other = multiverse(frames) if judged_here else {"variants": pd.DataFrame(), "pairs": pd.DataFrame()}
+    empty = {"variants": pd.DataFrame(columns=list(VARIANT_COLUMNS)), "pairs": pd.DataFrame(columns=list(PAIR_COLUMNS))}
+    other = multiverse(frames) if judged_here else empty
+    parts = spaces(frames)
     return {
         "profile": profile_table(frames),
         "superiority": superiority_table(frames),
@@ -47,9 +68,16 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
         "incidence": incidence_table(frames),
         "variance": variance_table(frames),
         "zones": zones_table(frames),
-        "spaces": subspaces_table(frames),
-        "space_pairs": subspace_pairs(frames),
+        "spaces": subspaces_table(frames, parts),
+        "space_pairs": subspace_pairs(frames, parts),
         "edges": edges_table(frames),
         "criteria_variants": other["variants"],
         "criteria_pairs": other["pairs"],
     }
+
+
+def with_superiority(contrasts: pd.DataFrame, superiority: pd.DataFrame) -> pd.DataFrame:
+    """The contrasts with how often a run of the first ends better than one of the second, as their last columns."""
+    names = ["better", "better_low", "better_high", "reading"]
+    added = superiority[["loss_a", "loss_b", *names]].rename(columns={"reading": "better_reading"})
+    return contrasts.merge(added, on=["loss_a", "loss_b"], how="left")

@@ -20,7 +20,7 @@ RELIABLE = 0.9
 """Success that a certified setting is shown to have at least."""
 
 Method = Literal["wilson", "exact"]
-"""One-sided limits: Wilson's (wrong a little more often than alpha near 0 and 1), or Clopper and Pearson's (never)."""
+"""One-sided limits: Clopper and Pearson's, wrong at most alpha of the time, or Wilson's, a little more often."""
 
 Zone = Literal["certified", "ruled_out", "undecided"]
 
@@ -39,7 +39,7 @@ CERTIFIED_COLUMNS: tuple[str, ...] = (
 
 
 def one_sided_limits(
-    share: float, runs: float, *, alpha: float = 0.05, method: Method = "wilson"
+    share: float, runs: float, *, alpha: float = 0.05, method: Method = "exact"
 ) -> tuple[float, float]:
     """Lower and upper limit of a share, each for its own one-sided error ``alpha``; no runs give (0, 1).
 
@@ -54,7 +54,7 @@ def one_sided_limits(
 
 
 def zone(
-    share: float, runs: float, *, reliable: float = RELIABLE, alpha: float = 0.05, method: Method = "wilson"
+    share: float, runs: float, *, reliable: float = RELIABLE, alpha: float = 0.05, method: Method = "exact"
 ) -> Zone:
     """``certified`` where the lower limit reaches ``reliable``, ``ruled_out`` where the upper does not, else neither.
 
@@ -67,7 +67,7 @@ def zone(
 
 
 def seeds_to_certify(
-    reliable: float = RELIABLE, *, alpha: float = 0.05, two_sided: bool = False, method: Method = "wilson"
+    reliable: float = RELIABLE, *, alpha: float = 0.05, two_sided: bool = False, method: Method = "exact"
 ) -> int:
     """Fewest replicates that certify a setting when all of them succeed: z^2 p / (1 - p), exact: log a / log p."""
     error = alpha / 2 if two_sided else alpha
@@ -91,7 +91,7 @@ def longest_run(rates: Sequence[float], certified: Sequence[bool]) -> tuple[floa
 
 
 def zones_table(
-    frames: StudyFrames, *, reliable: float = RELIABLE, alpha: float = 0.05, method: Method = "wilson"
+    frames: StudyFrames, *, reliable: float = RELIABLE, alpha: float = 0.05, method: Method = "exact"
 ) -> pd.DataFrame:
     """One row per label, k and learning rate: its zone, and the one-sided limits of its worst cell.
 
@@ -114,7 +114,7 @@ def zones_table(
 
 
 def certified_table(
-    frames: StudyFrames, *, reliable: float = RELIABLE, alpha: float = 0.05, method: Method = "wilson"
+    frames: StudyFrames, *, reliable: float = RELIABLE, alpha: float = 0.05, method: Method = "exact"
 ) -> pd.DataFrame:
     """One row per label: its longest certified run of learning rates (at the best k), and how many are in each zone.
 

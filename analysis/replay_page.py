@@ -19,7 +19,7 @@ from analysis.figures_style import OUTCOMES
 from analysis.replay import FILES, Played, conditions, ending, setting
 from analysis.replay_pictures import LANDSCAPE, Floats, levels, png, sprite, tiles
 from analysis.replay_record import verdict
-from analysis.report_figures import example_scale
+from analysis.report_examples import example_scale
 from analysis.report_page import TEMPLATES, content_policy
 from analysis.report_text import described
 from analysis.wording import number_text, rate_text, shown

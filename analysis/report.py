@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.compare import ALPHA, DELTA, cells_table, contrasts_table, headline, losses_table, warnings_list
+from analysis.drawn import Drawn
 from analysis.files import csv_text, json_text, replaced_folder, write_manifest, write_parquet, write_text
 from analysis.frames import StudyFrames
+from analysis.page_input import SEVERITIES, PageFigure, PageInput
+from analysis.profile import PROFILE_FILES, stability_profile, with_superiority
 from analysis.report_figures import draw_all
-from analysis.report_page import SEVERITIES, PageFigure, PageInput, render
+from analysis.report_markdown import markdown
+from analysis.report_page import render
+from analysis.report_profile import draw_profile
 from analysis.report_text import flow, question
+from analysis.robustness import Robustness, robustness, robustness_cautions
 from trainers.measurement import EVERY_MEASUREMENT, MEASUREMENTS
 
 SCHEMA_VERSION = 1
@@ -37,12 +44,14 @@ RUN_COLUMNS: tuple[str, ...] = (
 """The first columns of runs.csv, in this order; optional measurements, the other factors and the margin follow."""
 
 DATA_FILES: tuple[str, ...] = (
+    "report.md",
     "report.json",
     "runs.csv",
     "runs.parquet",
     "cells.csv",
     "losses.csv",
     "contrasts.csv",
+    *(f"{name}.csv" for name in PROFILE_FILES),
     "curves.parquet",
     "warnings.json",
     "provenance.json",
@@ -51,13 +60,14 @@ DATA_FILES: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Report:
-    """What was found: ``headline``, the tables (runs, cells, losses, contrasts), the warnings, and where it lies."""
+    """What was found: ``headline``, the tables (runs, cells, losses, contrasts, the profile's), how robust, where."""
 
     headline: str
     tables: Mapping[str, pd.DataFrame]
     warnings: list[dict[str, object]]
     blocked: bool
     folder: Path
+    robustness: Robustness
 
 
 def build_report(frames: StudyFrames, *, out: Path | str) -> Report:
@@ -66,18 +76,27 @@ def build_report(frames: StudyFrames, *, out: Path | str) -> Report:
     The files appear together when all are written; the same frames give the same bytes. OutputError (a ValueError):
     ``out`` is a file, or holds files that no report wrote.
     """
-    tables: dict[str, pd.DataFrame] = {
-        "runs": runs_table(frames.runs),
-        "cells": cells_table(frames),
-        "losses": losses_table(frames),
-        "contrasts": contrasts_table(frames),
-    }
-    found = warnings_list(frames, tables)
-    sentence = headline(frames, tables["losses"], tables["contrasts"], warnings=found)
-    report = Report(sentence, tables, found, any(bool(w["blocks"]) for w in found), Path(out))
+    tables = report_tables(frames)
+    robust = robustness(tables)
+    found = sorted([*warnings_list(frames, tables), *robustness_cautions(robust)], key=lambda w: str(w["id"]))
+    sentence = headline(frames, tables["losses"], tables["contrasts"], warnings=found, robust=robust.sentence)
+    blocked = any(bool(w["blocks"]) for w in found)
+    report = Report(sentence, tables, found, blocked, Path(out), robust)
     with replaced_folder(Path(out)) as folder:
         _write(frames, report, folder)
     return report
+
+
+def report_tables(frames: StudyFrames) -> dict[str, pd.DataFrame]:
+    """Every table of the report by the stem of its file."""
+    profile = stability_profile(frames)
+    return {
+        "runs": runs_table(frames.runs),
+        "cells": cells_table(frames),
+        "losses": losses_table(frames),
+        "contrasts": with_superiority(contrasts_table(frames), profile.pop("superiority")),
+        **profile,
+    }
 
 
 def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -103,8 +122,8 @@ def _is_whole(column: pd.Series) -> bool:
 
 
 def _write(frames: StudyFrames, report: Report, folder: Path) -> None:
-    for name in ("runs", "cells", "losses", "contrasts"):
-        write_text(folder / f"{name}.csv", csv_text(report.tables[name]))
+    for name, table in report.tables.items():
+        write_text(folder / f"{name}.csv", csv_text(table))
     write_parquet(folder / "runs.parquet", report.tables["runs"])
     write_parquet(folder / "curves.parquet", frames.curves)
     provenance = provenance_of(frames)
@@ -122,15 +141,18 @@ def _write(frames: StudyFrames, report: Report, folder: Path) -> None:
         figures=figures,
         provenance=provenance,
         files=DATA_FILES,
+        robustness=report.robustness,
     )
     write_text(folder / "report.html", render(page))
+    write_text(folder / "report.md", markdown(page))
     write_manifest(folder)
 
 
 def _draw(frames: StudyFrames, report: Report, folder: Path) -> tuple[list[PageFigure], pd.DataFrame]:
     """Write every figure below ``folder``; returns them for the page, with the cells of the phase diagrams."""
     figures, cells = [], pd.DataFrame()
-    for drawn in draw_all(frames, report.tables):
+    every: Iterator[Drawn] = chain(draw_all(frames, report.tables), draw_profile(frames, report.tables))
+    for drawn in every:
         cells = drawn.tables.get("phase_diagrams", cells)
         figures.append(
             PageFigure(
@@ -175,6 +197,8 @@ def summary(frames: StudyFrames, report: Report) -> dict[str, Any]:
         "alpha": ALPHA,
         "runs": {str(step["name"]).replace(" ", "_"): step["count"] for step in flow(frames.runs)},
         "outcomes": {str(name): int(count) for name, count in counts.items()},
+        "robustness": report.robustness.summary(),
         "losses": losses.to_dict("records"),
+        "profile": report.tables["profile"].to_dict("records"),
         "contrasts": contrasts.to_dict("records"),
     }

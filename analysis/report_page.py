@@ -4,68 +4,35 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from analysis import report_text as words
-from analysis.compare import by_success, rank_intervals
 from analysis.dirac_cells import is_dirac
-from analysis.figures import SHARE_ORDER, outcome_table, segment_look
-from analysis.figures_cells import cell_of
-from analysis.figures_phase import Hotspot
+from analysis.figures import SHARE_ORDER, segment_look
 from analysis.figures_style import OUTCOMES
 from analysis.files import plain
 from analysis.frames import StudyFrames
+from analysis.page_input import PageInput
+from analysis.page_rows import cell_rows, leaderboard, pair_rows
+from analysis.profile_rows import (
+    certify_words,
+    horizon_words,
+    method_terms,
+    profile_rows,
+    robustness_words,
+    space_rows,
+)
 from analysis.report_dirac import OUTCOME_MEANINGS, rule_rows
-from analysis.wording import number_text, p_text, percent, percent_range, points, rate_text, short_verdict, shown
+from analysis.wording import shown
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONG = 400
 MANY_PAIRS = 21
-MOST_RUNS_LISTED = 4000
-"""Beyond so many runs the page lists cells without their replicates; runs.csv holds them all."""
-SEVERITIES = ("blocking", "warning", "note")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PageFigure:
-    """A drawn figure as the page needs it."""
-
-    name: str
-    svg: bytes
-    caption: str
-    alt: str
-    heading: str
-    hotspots: tuple[Hotspot, ...]
-    data: tuple[str, ...]
-    commands: tuple[str, ...] = ()
-
-    @property
-    def source(self) -> str:
-        """The SVG as a data address: an image runs no script and its ids stay its own."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PageInput:
-    """Everything the page shows."""
-
-    frames: StudyFrames
-    tables: Mapping[str, pd.DataFrame]
-    cells: pd.DataFrame
-    headline: str
-    warnings: Sequence[Mapping[str, Any]]
-    blocked: bool
-    figures: Sequence[PageFigure]
-    provenance: Mapping[str, object]
-    files: Sequence[str]
 
 
 def render(page: PageInput) -> str:
@@ -118,9 +85,14 @@ def _context(page: PageInput) -> dict[str, Any]:
         "headline": sentences(page.headline),
         "interim": frames.interim,
         "blocked": page.blocked,
-        "warnings": sorted(page.warnings, key=lambda w: SEVERITIES.index(w["severity"])),
+        "warnings": page.ordered_warnings,
         "protocol": words.protocol(frames),
         "board": leaderboard(frames, page.tables),
+        "profile": profile_rows(page.tables),
+        "horizon": horizon_words(page.tables),
+        "certify": certify_words(page.tables),
+        "robustness": robustness_words(page.robustness) if len(page.tables["profile"]) else "",
+        "spaces": space_rows(page.tables),
         "segments": [(name, *segment_look(name)) for name in SHARE_ORDER],
         "meanings": outcome_meanings(frames),
         "figures": by_name,
@@ -133,7 +105,7 @@ def _context(page: PageInput) -> dict[str, Any]:
         "rejudged": _rejudged(frames),
         "calibration": described_calibration(spec_calibration),
         "losses": words.loss_rows(frames.runs, frames.labels()),
-        "methods": words.methods(frames, losses, contrasts),
+        "methods": [*words.methods(frames, losses, contrasts), *method_terms(page.tables)],
         "provenance": facts(page.provenance),
         "files": page.files,
     }
@@ -161,137 +133,6 @@ def sentences(text: str) -> list[str]:
 def _rejudged(frames: StudyFrames) -> bool:
     planned, used = (frames.provenance.get(name) for name in ("planned_criteria_hash", "criteria_hash"))
     return bool(planned and used and planned != used)
-
-
-def leaderboard(frames: StudyFrames, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """One row per loss, best first."""
-    losses = tables["losses"]
-    ranks = rank_intervals(losses, tables["contrasts"]).set_index("loss")
-    shares = outcome_table(losses).to_dict("records")
-    rows = [
-        _board_row(row, share, frames.runs[frames.runs["loss"] == row["loss"]])
-        | {"rank": _span(ranks.loc[row["loss"], "rank_best"], ranks.loc[row["loss"], "rank_worst"])}
-        for row, share in zip(losses.to_dict("records"), shares, strict=True)
-    ]
-    order = by_success(losses)
-    return sorted(rows, key=lambda row: order.index(row["loss"]))
-
-
-def _board_row(row: Mapping[Any, Any], share: Mapping[Any, Any], runs: pd.DataFrame) -> dict[str, Any]:
-    return {
-        "loss": row["loss"],
-        "success": _interval(row["success"], row["success_low"], row["success_high"]),
-        "unstable": _interval(row["unstable"], row["unstable_low"], row["unstable_high"]),
-        "stack": _stack(share),
-        "decades": "" if math.isnan(row["lr_decades"]) else f"{row['lr_decades']:.2f}",
-        "at_least": bool(row["lr_decades_lower_bound"]),
-        "span": f"of {row['span']:.2g}, k = {number_text(row['lr_decades_k'])}",
-        "planned": int(row["runs_planned"]),
-        "used": int(row["runs_used"]),
-        "failed": int(row["runs_failed"]),
-        "kinds": words.kinds_text(runs),
-    }
-
-
-def _span(best: Any, worst: Any) -> str:
-    return str(best) if best == worst else f"{best} to {worst}"
-
-
-def _interval(value: float, low: float, high: float) -> dict[str, Any]:
-    known = not math.isnan(value)
-    return {
-        "known": known,
-        "value": value if known else 0.0,
-        "low": low,
-        "high": high,
-        "text": percent(value),
-        "range": percent_range(low, high),
-    }
-
-
-def _stack(share: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    """Segments of the small outcome bar: where each starts and how wide it is, in per cent."""
-    start, segments = 0.0, []
-    for name in SHARE_ORDER:
-        width = float(share[name])
-        if width > 0:
-            colour, hatch, word = segment_look(name)
-            title = f"{word} {percent(width)}"
-            segments.append(
-                {
-                    "x": round(100 * start, 2),
-                    "width": round(100 * width, 2),
-                    "colour": colour,
-                    "hatch": hatch,
-                    "title": title,
-                }
-            )
-            start += width
-    return segments
-
-
-def pair_rows(contrasts: pd.DataFrame) -> list[dict[str, Any]]:
-    """The pairwise table as text."""
-    rows = []
-    for row in contrasts.to_dict("records"):
-        needed = row["seeds_needed"]
-        rows.append(
-            {
-                "first": row["loss_a"],
-                "second": row["loss_b"],
-                "order": 0.0 if math.isnan(row["difference"]) else row["difference"],
-                "difference": points(row["difference"]),
-                "single": f"{points(row['low_95'])} to {points(row['high_95'])}",
-                "joint": f"{points(row['low'])} to {points(row['high'])}",
-                "p_exact": p_text(row["p_exact"]),
-                "p_holm": p_text(row["p_holm"]),
-                "verdict": short_verdict(row),
-                "unstable": "" if "stable" in row["verdict"] else row["unstable_verdict"],
-                "decided": bool(row["winner"]),
-                "needed": f"about {int(needed)}" if not pd.isna(needed) else row["seeds_note"],
-            }
-        )
-    return rows
-
-
-def cell_rows(frames: StudyFrames, cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """The cells of the phase diagrams with every replicate's ending."""
-    endings = _endings(frames) if len(frames.runs) <= MOST_RUNS_LISTED else {}
-    return [
-        {
-            "loss": row["loss"],
-            "k": number_text(row["k"]),
-            "rate": rate_text(row["learning_rate"]),
-            "share": f"{row['converged']}/{row['judged']}",
-            "range": f"{percent(row['low'])} to {percent(row['high'])}",
-            "undecided": bool(row["undecided"]),
-            "outcomes": row["outcomes"],
-            "runs": endings.get((row["loss"], _id(row["k"]), _id(row["learning_rate"])), []),
-        }
-        for row in cells.to_dict("records")
-    ]
-
-
-def _id(value: float) -> str:
-    return f"{value:.12g}"
-
-
-def _endings(frames: StudyFrames) -> dict[tuple[str, str, str], list[dict[str, str]]]:
-    """Replicates by (loss, k, learning rate): each with its colour and a line of text."""
-    cells = cell_of(frames.runs)
-    found: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for (loss, k, rate), run in zip(
-        cells[["loss", "k", "learning_rate"]].itertuples(index=False), frames.runs.to_dict("records"), strict=True
-    ):
-        kind = f" ({shown(run['kind'])})" if run.get("kind") else ""
-        event, margin = run.get("t_event", math.nan), run.get("margin", math.nan)
-        parts = [f"replicate {run['replicate']}: {run['outcome']}{kind}"]
-        parts += [f"event at step {event:.0f}"] if isinstance(event, float) and math.isfinite(event) else []
-        parts += [f"margin {margin:.2g}"] if isinstance(margin, float) and math.isfinite(margin) else []
-        look = OUTCOMES.get(str(run["outcome"]))
-        ending = {"text": ", ".join(parts), "colour": look.colour if look else "#ffffff"}
-        found.setdefault((loss, _id(k), _id(rate)), []).append(ending)
-    return found
 
 
 def described_calibration(value: object) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -190,13 +190,13 @@ def _space(name: str, frames: StudyFrames) -> Space:
     return Space(name=name, shares=shares, gaps=gaps)
 
 
-def subspace_pairs(frames: StudyFrames) -> pd.DataFrame:
-    """Every pair in the declared space and in every part of it, with 95 % intervals.
+def subspace_pairs(frames: StudyFrames, found: Sequence[Space] | None = None) -> pd.DataFrame:
+    """Every pair in the declared space and in every part of it (``found``: from ``spaces``), with 95 % intervals.
 
     ``flips``: the order is the other way round than in the declared space; ``flips_shown``: and the interval excludes
     0. Shares that agree to rounding have no order.
     """
-    found = spaces(frames)
+    found = spaces(frames) if found is None else found
     rows = [
         (one.name, a, b, e.value, e.low, e.high, *_flip(e, found[0].gaps[a, b]))
         for one in found
@@ -210,12 +210,13 @@ def _flip(part: Estimate, whole: Estimate) -> tuple[bool, bool]:
     return turned, turned and (part.low > 0 or part.high < 0)
 
 
-def subspaces_table(frames: StudyFrames) -> pd.DataFrame:
+def subspaces_table(frames: StudyFrames, found: Sequence[Space] | None = None) -> pd.DataFrame:
     """One row per part of the space and label: success, its 95 % interval, whether the label leads there.
 
-    ``flips``: some pair with this label is ordered otherwise than in the declared space.
+    ``found``: the parts, from ``spaces``, where they are known. ``flips``: some pair with this label is ordered
+    otherwise than in the declared space.
     """
-    found = spaces(frames)
+    found = spaces(frames) if found is None else found
     rows = []
     for one in found:
         best = max((e.value for e in one.shares.values() if not math.isnan(e.value)), default=math.nan)

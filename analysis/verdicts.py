@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -123,17 +124,19 @@ def crosses(strata: Strata, *, alpha: float) -> bool:
     seen = strata.both_seen()
     p_values, signs = [], []
     for i in range(len(seen.weights)):
-        one = Strata(
-            weights=seen.weights[i : i + 1],
-            successes_a=seen.successes_a[i : i + 1],
-            runs_a=seen.runs_a[i : i + 1],
-            successes_b=seen.successes_b[i : i + 1],
-            runs_b=seen.runs_b[i : i + 1],
-        )
-        p_values.append(permutation_p(one))
-        signs.append(float((one.successes_a / one.runs_a - one.successes_b / one.runs_b)[0]))
+        a, n_a = int(seen.successes_a[i]), int(seen.runs_a[i])
+        b, n_b = int(seen.successes_b[i]), int(seen.runs_b[i])
+        p_values.append(cell_p(a, n_a, b, n_b))
+        signs.append(a / n_a - b / n_b)
     shown = {math.copysign(1, sign) for sign, p in zip(signs, holm(p_values), strict=True) if p <= alpha and sign != 0}
     return len(shown) == 2
+
+
+@lru_cache(maxsize=100_000)
+def cell_p(successes_a: int, runs_a: int, successes_b: int, runs_b: int) -> float:
+    """``permutation_p`` of a single cell, where the weight cancels; the same counts come up again and again."""
+    a, n_a, b, n_b = (np.array([count], dtype=np.int64) for count in (successes_a, runs_a, successes_b, runs_b))
+    return permutation_p(Strata(weights=np.ones(1), successes_a=a, runs_a=n_a, successes_b=b, runs_b=n_b))
 
 
 def extra_seeds(a: Arm, b: Arm, *, joint: Estimate, rule: Rule) -> tuple[int | None, str]:

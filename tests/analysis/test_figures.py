@@ -20,7 +20,8 @@ from analysis.figures_phase import phase_diagrams
 from analysis.figures_response import response_figure
 from analysis.figures_samples import mode_centres, snapshots, tiles
 from analysis.figures_style import OUTCOMES, png_bytes, svg_bytes
-from analysis.report_figures import draw_all, example_scale
+from analysis.report_examples import example_scale
+from analysis.report_figures import draw_all
 from analysis.wording import number_text, rate_text, shown
 from study.outcomes import OUTCOMES as JUDGED
 from tests.analysis.synthetic import make_frames

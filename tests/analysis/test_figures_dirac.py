@@ -15,6 +15,7 @@ import pytest
 from analysis.dirac_cells import agreement, is_dirac, oracle_table
 from analysis.figures_dirac import boundary_figure
 from analysis.frames import StudyFrames
+from analysis.profile import PROFILE_FILES
 from analysis.report import build_report
 from analysis.report_dirac import agreement_sentence
 from tests.analysis.synthetic import make_frames
@@ -169,6 +170,13 @@ def test_the_page_shows_the_oracle_and_speaks_of_neither_modes_nor_verdicts(tmp_
     assert "on the Dirac-GAN" in report.headline
     assert "more stable" not in report.headline
     assert "u_converged" not in page
+    assert "After tuning" not in page
+    assert "How far this carries" not in page
+    assert "lead of" not in report.headline
+    assert not {"W09", "W23"} & {str(w["id"]) for w in report.warnings}
+    for name in PROFILE_FILES:
+        lines = (tmp_path / "report" / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == 1, name  # a header and no row
     assert "shrinkage" in page
     figures = {path.name for path in (tmp_path / "report" / "figures").iterdir()}
     assert {"dirac_boundary.svg", "dirac_boundary.csv", "examples_converged.png", "phase_diagrams.png"} <= figures

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis.profile import profile_table, stability_profile
+from analysis.profile_rows import certify_words, profile_rows, space_rows
+from analysis.report import report_tables
 from analysis.table import load_runs
 from tests.analysis.synthetic import make_frames
 
@@ -22,6 +24,37 @@ def test_one_row_a_loss(arguments):
     table = profile_table(frames)
     assert table["loss"].tolist() == frames.labels()
     assert table.columns.is_unique
+
+
+def test_rows_of_the_page_come_best_first_and_say_what_the_tables_say():
+    ends = {"minimax": 2, "hinge": 8, "wgan_gp": 5}  # of ten replicates, in every cell
+    frames = make_frames(
+        losses=tuple(ends), ks=(1,), replicates=10, outcome=lambda loss, k, rate, r: end(r < ends[loss])
+    )
+    tables = report_tables(frames)
+    rows = profile_rows(tables)
+    assert [row["loss"] for row in rows] == ["hinge", "wgan_gp", "minimax"]
+    assert [row["tuned"] for row in rows] == ["80 %", "50 %", "20 %"]  # equal cells: nothing to select
+    assert [row["lottery"] for row in rows] == ["67 %", "97 %", ">99 %"]  # 1 - p^5
+    assert [row["zones"] for row in rows] == ["3 undecided", "3 ruled out", "3 ruled out"]
+    assert [row["setting"] for row in rows] == ["k = 1, lr = 1e-3, or 2 others"] * 3
+    assert "with 10 per setting nothing can be certified" in certify_words(tables)
+    names, spaces = space_rows(tables)
+    assert names == ["the whole space", "without the lowest learning rates", "without the highest learning rates"]
+    assert [[cell["text"] for cell in row["cells"]] for row in spaces] == [["80 %"] * 3, ["50 %"] * 3, ["20 %"] * 3]
+    assert [[cell["leader"] for cell in row["cells"]] for row in spaces] == [[True] * 3, [False] * 3, [False] * 3]
+
+
+def end(good):
+    return "converged" if good else "diverged"
+
+
+def test_enough_seeds_are_not_called_too_few():
+    frames = make_frames(losses=("hinge",), ks=(1,), replicates=29, outcome=lambda *_: "converged", evaluations=20)
+    tables = report_tables(frames)
+    (row,) = profile_rows(tables)
+    assert (row["certified"], row["zones"], row["lottery"]) == ("2", "3 certified", "none seen")
+    assert "nothing can be certified" not in certify_words(tables)
 
 
 def test_order_and_names_of_rows_change_nothing():

@@ -29,28 +29,31 @@ RATES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 @pytest.mark.parametrize("sided", ["one_sided", "two_sided"])
 def test_seeds_that_certify(sided):
-    found = {p: seeds_to_certify(float(p), two_sided=sided == "two_sided") for p in KNOWN[sided]}
+    found = {p: seeds_to_certify(float(p), two_sided=sided == "two_sided", method="wilson") for p in KNOWN[sided]}
     assert found == KNOWN[sided]
 
 
 @pytest.mark.parametrize("reliable", [0.5, 0.7, 0.8, 0.9, 0.95])
 def test_one_seed_fewer_does_not_certify(reliable):
-    needed = seeds_to_certify(reliable)
-    assert zone(1.0, needed, reliable=reliable) == "certified"
-    assert zone(1.0, needed - 1, reliable=reliable) == "undecided"
+    for method in ("wilson", "exact"):
+        needed = seeds_to_certify(reliable, method=method)
+        assert zone(1.0, needed, reliable=reliable, method=method) == "certified"
+        assert zone(1.0, needed - 1, reliable=reliable, method=method) == "undecided"
 
 
 def test_limits_are_one_sided():
-    assert one_sided_limits(0.9, 20) == pytest.approx(proportion_confint(18, 20, alpha=0.10, method="wilson"))
+    oracle = proportion_confint(18, 20, alpha=0.10, method="wilson")
+    assert one_sided_limits(0.9, 20, method="wilson") == pytest.approx(oracle)
     for successes in (0, 3, 18, 20):
         oracle = proportion_confint(successes, 20, alpha=0.10, method="beta")
         expected = (oracle[0] if successes else 0.0, oracle[1] if successes < 20 else 1.0)
-        assert one_sided_limits(successes / 20, 20, method="exact") == pytest.approx(expected)
+        assert one_sided_limits(successes / 20, 20) == pytest.approx(expected)
 
 
 def test_exact_limits_ask_for_more_seeds():
-    assert seeds_to_certify(method="exact") == 29  # .9^29 = .047, .9^28 = .052
-    assert (zone(1.0, 29, method="exact"), zone(1.0, 28, method="exact")) == ("certified", "undecided")
+    assert seeds_to_certify() == 29  # .9^29 = .047, .9^28 = .052
+    assert (zone(1.0, 29), zone(1.0, 28)) == ("certified", "undecided")
+    assert (zone(1.0, 25, method="wilson"), zone(1.0, 25)) == ("certified", "undecided")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,11 @@ def test_exact_limits_ask_for_more_seeds():
     [(10, 10, "undecided"), (0, 10, "ruled_out"), (8, 10, "undecided"), (7, 10, "ruled_out"), (0, 0, "undecided")],
 )
 def test_zones_of_ten_seeds(successes, runs, expected):
-    assert zone(successes / runs if runs else math.nan, runs) == expected
+    assert zone(successes / runs if runs else math.nan, runs, method="wilson") == expected
+    if successes != 7:
+        assert zone(successes / runs if runs else math.nan, runs) == expected
+    else:
+        assert zone(0.7, 10) == "undecided"  # Clopper and Pearson's upper limit is .913
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,7 @@ def test_certified_run_at_the_best_k():
     row = certified_table(study({1: "0100", 2: "0111"})).iloc[0]
     assert (row["certified_decades"], row["certified_k"]) == pytest.approx((2, 2))
     assert (row["certified_from"], row["certified_to"]) == (1e-3, 1e-1)
-    assert (row["certified"], row["ruled_out"], row["undecided"], row["seeds_to_certify"]) == (4, 4, 0, 25)
+    assert (row["certified"], row["ruled_out"], row["undecided"], row["seeds_to_certify"]) == (4, 4, 0, 29)
 
 
 def test_one_certified_rate_beats_none():

@@ -23,7 +23,7 @@ from analysis.replay_curves import judged_table, panels
 from analysis.replay_page import page_data, render, script_json
 from analysis.replay_pictures import GIF_HEAD, GIF_MARGIN, GIF_SIDE, Stage, levels, sprite, tiles
 from analysis.replay_record import compare, verdict
-from analysis.report_figures import example_scale
+from analysis.report_examples import example_scale
 from study.outcomes import Criteria, Outcome
 from tests.analysis.synthetic import REFERENCE, TARGET, TARGET_ID
 from trainers.measurement import MEASUREMENTS

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis.files import OutputError
+from analysis.profile import PROFILE_FILES
 from analysis.report import build_report
 from analysis.report_page import sentences
 from tests.analysis.synthetic import make_frames
@@ -97,6 +98,9 @@ class TestFiles:
         names = set(files_of(built.folder))
         expected = "report.html report.json runs.parquet runs.csv cells.csv losses.csv contrasts.csv curves.parquet"
         assert {*expected.split(), "warnings.json", "provenance.json", "manifest.json"} <= names
+        assert {f"{name}.csv" for name in PROFILE_FILES} | {"report.md"} <= names
+        for figure in ("incidence", "budget", "variance", "criteria"):
+            assert {f"figures/{figure}.{kind}" for kind in ("svg", "png", "csv")} <= names
         for figure in ("outcome_bars", "phase_diagrams", "learning_rate_response", "pairwise", "examples_converged"):
             assert {f"figures/{figure}.{kind}" for kind in ("svg", "png", "csv")} <= names
 
@@ -122,7 +126,9 @@ class TestFiles:
         losses += ",plateau,lr_decades,runs_planned,runs_used,runs_failed"
         assert (built.folder / "losses.csv").read_text(encoding="utf-8").startswith(losses)
         pairs = "loss_a,loss_b,difference,low,high,low_95,high_95,p_exact,p_holm,verdict,seeds_needed"
-        assert (built.folder / "contrasts.csv").read_text(encoding="utf-8").startswith(pairs)
+        header = (built.folder / "contrasts.csv").read_text(encoding="utf-8").splitlines()[0]
+        assert header.startswith(pairs)
+        assert header.endswith(",target,better,better_low,better_high,better_reading")
 
     def test_runs_are_one_row_per_planned_replicate_in_both_formats(self, frames, built):
         rows = rows_of(built.folder / "runs.csv")
@@ -145,6 +151,9 @@ class TestFiles:
         assert found["outcomes"] == frames.runs["outcome"].value_counts().to_dict()
         assert [loss["loss"] for loss in found["losses"]] == ["minimax", "wgan_gp", "hinge"]
         assert len(found["contrasts"]) == 3
+        assert [row["loss"] for row in found["profile"]] == ["minimax", "wgan_gp", "hinge"]
+        assert found["robustness"]["criteria"]["variants"] == 27
+        assert found["robustness"]["spaces"]["parts"] == 4  # without either edge, k = 1, k = 2
 
     def test_an_older_report_is_replaced_and_leaves_nothing(self, tmp_path):
         out = tmp_path / "report"
@@ -207,6 +216,8 @@ class TestPage:
     def test_headline_and_every_section_are_shown(self, built):
         text = " ".join("".join(page_of(built.folder).text).replace("\u00a0", " ").split())
         assert built.headline in text
+        for heading in ("How long it takes", "How far this carries", "After tuning"):
+            assert heading in text
         for heading in ("Leaderboard", "How runs end", "Where each loss works", "Warnings", "Methods", "Provenance"):
             assert heading in text
         assert "30 / 30" in text  # runs used of planned, for each of the three losses
@@ -225,6 +236,7 @@ class TestPage:
         made = build_report(interim, out=tmp_path / "out")
         source = (made.folder / "report.html").read_text(encoding="utf-8")
         assert made.blocked
+        assert "lead of" not in made.headline  # a lead is a verdict
         top = source[source.index("<body>") : source.index("<h1>")]
         assert ">interim<" in top
         assert ">blocked<" in top

@@ -2,14 +2,27 @@
 
 import csv
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.profile import PROFILE_FILES
 from analysis.report import build_report
 from tests.analysis.synthetic import make_frames
+
+
+@pytest.fixture(scope="module")
+def headers(tmp_path_factory):
+    """The first line of every table of an ordinary study."""
+    made = build_report(make_frames(ks=(1, 2), replicates=2), out=tmp_path_factory.mktemp("ordinary") / "out")
+    return headers_of(made.folder)
+
+
+def headers_of(folder):
+    return {name: (folder / f"{name}.csv").read_text(encoding="utf-8").splitlines()[0] for name in PROFILE_FILES}
 
 
 def rows_of(path):
@@ -43,8 +56,11 @@ SMALL = {
 
 
 @pytest.mark.parametrize("case", SMALL)
-def test_little_or_odd_data_still_makes_a_report(case, tmp_path):
+def test_little_or_odd_data_still_makes_a_report(case, tmp_path, headers):
     made = build_report(make_frames(**SMALL[case]), out=tmp_path / "out")
+    assert headers_of(made.folder) == headers  # an empty table still says what it would hold
+    text = (made.folder / "report.md").read_text(encoding="utf-8")
+    assert "nan" not in re.findall(r"[a-z]+", text.lower())
     assert made.headline in (made.folder / "report.json").read_text(encoding="utf-8").replace('\\"', '"')
     assert (made.folder / "figures/phase_diagrams.svg").stat().st_size > 500
     assert "Traceback" not in (made.folder / "report.html").read_text(encoding="utf-8")
@@ -58,7 +74,7 @@ def test_many_losses_make_a_report(tmp_path):
     assert (made.folder / "report.html").read_text(encoding="utf-8").count("<tr") > 105 + 15
 
 
-def test_missing_measurements_and_tables_from_elsewhere(tmp_path):
+def test_missing_measurements_and_tables_from_elsewhere(tmp_path, headers):
     """No modes, no curves, no samples, no spec, no reference: what ``report --runs`` has to work with."""
     frames = make_frames(replicates=3)
     bare = frames.runs[["configuration_key", "loss", "adversarial_loss", "penalty", "k", "learning_rate"]].assign(
@@ -78,6 +94,11 @@ def test_missing_measurements_and_tables_from_elsewhere(tmp_path):
     )
     made = build_report(elsewhere, out=tmp_path / "out")
     assert rows_of(made.folder / "runs.csv")[0]["final_distance"] == ""
+    assert headers_of(made.folder) == headers
+    assert rows_of(made.folder / "criteria_variants.csv") == rows_of(made.folder / "incidence.csv") == []
+    assert {row["better"] for row in rows_of(made.folder / "contrasts.csv")} == {""}
+    assert not {path.stem for path in made.folder.glob("figures/*.svg")} & {"incidence", "criteria"}
+    assert (made.folder / "figures/budget.svg").is_file()  # needs no curve
     assert "No curves were recorded" in (made.folder / "report.html").read_text(encoding="utf-8")
 
 

@@ -1,0 +1,109 @@
+"""report.md: the report's findings as Markdown, for a pull request or a chat; every name in it is escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from analysis import report_text as words
+from analysis.page_input import PageInput
+from analysis.page_rows import leaderboard, pair_rows
+from analysis.profile_rows import profile_rows, robustness_words
+from analysis.wording import DASH, MINUS, shown
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~$&])")
+_LINKING = re.compile(r"(@|#|(?<=www)(?=\.)|:(?=//))", re.IGNORECASE)
+JOINER = "\u2060"
+"""Without width: behind @ and #, before the point of www and inside ://, so that no site makes a link of them."""
+
+
+def escaped(text: object, *, limit: int = 60) -> str:
+    """Text in a line that Markdown shows as it is: no markup, HTML, formula, table cell, link, mention or reference."""
+    return _LINKING.sub(rf"\1{JOINER}", _SPECIAL.sub(r"\\\1", shown(text, limit=limit)))
+
+
+def markdown(page: PageInput) -> str:
+    """Headline, leaderboard, profile, pairs, warnings, and links to the figures beside it."""
+    parts = [
+        f"# {escaped(words.question(page.frames), limit=300)}",
+        _state(page),
+        escaped(page.headline, limit=6000),
+        *_leaderboard(page),
+        *_pairs(page),
+        *_warnings(page),
+        *_figures(page),
+        "The whole report: [report.html](report.html); its numbers: [report.json](report.json).",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _state(page: PageInput) -> str:
+    state = "interim" if page.frames.interim else "final"
+    return f"Study **{escaped(page.frames.study, limit=80)}** · {state} · {'blocked' if page.blocked else 'design ok'}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [_line(head), _line(["---", *(["---:"] * (len(head) - 1))]), *map(_line, rows)]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _leaderboard(page: PageInput) -> list[str]:
+    board = leaderboard(page.frames, page.tables)
+    if not board:
+        return []
+    profile = {row["loss"]: row for row in profile_rows(page.tables)}
+    head = ["Loss", "Rank", "Success (95 %)", "Unstable (95 %)", "Decades"]
+    head += ["Tuned", "Fails in 5 runs", "Mean time (95 %)", "Certified"] if profile else []
+    rows = []
+    for row in board:
+        shares = [f"{row[name]['text']} ({row[name]['range']})" for name in ("success", "unstable")]
+        decades = f"{'≥ ' if row['at_least'] else ''}{row['decades']}" if row["decades"] else DASH
+        cells = [escaped(row["loss"]), row["rank"], *shares, decades]
+        if profile:
+            own = profile[row["loss"]]
+            cells += [own["tuned"], own["lottery"], f"{own['time']} ({own['time_range']})", own["certified"]]
+        rows.append(cells)
+    note = (
+        "Success: share of runs that end well over the declared settings. Tuned: cross-fitted success at the selected "
+        "setting, no interval. Mean time: generator steps to sustained convergence, cut at the horizon. Certified: "
+        "decades of learning rate that provably succeed nine times in ten."
+    )
+    return ["## Leaderboard", table(head, rows), note] if profile else ["## Leaderboard", table(head, rows)]
+
+
+def _pairs(page: PageInput) -> list[str]:
+    pairs = pair_rows(page.tables["contrasts"])
+    if not pairs:
+        return []
+    head = [f"First {MINUS} second", "Points", "Over all pairs", "Holm p", "P(first better)", "Verdict"]
+    rows = [
+        [
+            f"{escaped(pair['first'])} {MINUS} {escaped(pair['second'])}",
+            pair["difference"],
+            pair["joint"],
+            escaped(pair["p_holm"]),
+            escaped(pair["better"]),
+            escaped(pair["verdict"], limit=200),
+        ]
+        for pair in pairs
+    ]
+    told = robustness_words(page.robustness) if len(page.tables["profile"]) else ""
+    return ["## Losses against each other", table(head, rows), *([escaped(told, limit=6000)] if told else [])]
+
+
+def _warnings(page: PageInput) -> list[str]:
+    lines = [
+        f"- **{escaped(w['title'], limit=200)}** ({w['id']}, {w['severity']}): {escaped(w['effect'], limit=400)}."
+        for w in page.ordered_warnings
+    ]
+    return ["## Warnings", "\n".join(lines)] if lines else []
+
+
+def _figures(page: PageInput) -> list[str]:
+    lines = [f"- [{escaped(figure.alt, limit=160)}](figures/{figure.name}.png)" for figure in page.figures]
+    return ["## Figures", "\n".join(lines)] if lines else []
