@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.compare_studies import ALL, COMMON, Comparison
+from analysis.compare_cells import ALL, COMMON
+from analysis.compare_studies import Comparison
 from analysis.files import csv_text, json_text, plain, replaced_folder, write_manifest, write_text
 from analysis.wording import counted, percent, percent_range, points, shown
 

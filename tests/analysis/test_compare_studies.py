@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from analysis.compare import losses_table
+from analysis.compare_cells import ALL, COMMON, OWN
 from analysis.compare_page import write_comparison
-from analysis.compare_studies import ALL, COMMON, OWN, ComparisonError, compare_studies
+from analysis.compare_studies import ComparisonError, compare_studies
 from analysis.estimators import Estimate, difference, wilson
 from analysis.files import OutputError
 from tests.analysis.synthetic import make_frames
