@@ -12,7 +12,6 @@ from rich.text import Text
 
 from study.errors import BadInput
 from study.folder import StudyFolder, read_json
-from study.spec import SpecError, StudySpec
 
 
 def require_two(first: str, second: str) -> None:
@@ -23,6 +22,8 @@ def require_two(first: str, second: str) -> None:
 
 def spec_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """``key: old -> new`` for all that differs between two operative specs, besides name, question and resources."""
+    from study.spec import SpecError, StudySpec
+
     try:
         specs = [StudySpec.from_dict(spec, import_code=False) for spec in (first, second)]
     except SpecError as problem:  # recorded by another version, with other rules
