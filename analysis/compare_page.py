@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from analysis.compare_cells import ALL, COMMON
 from analysis.compare_studies import Comparison
 from analysis.files import csv_text, json_text, plain, replaced_folder, write_manifest, write_text
+from analysis.pages import read_part, render_template
 from analysis.wording import counted, percent, percent_range, points, shown
 
-TEMPLATES = Path(__file__).parent / "templates"
 PAGE, TABLE, SUMMARY = "compare.html", "compare.csv", "compare.json"
 _LONG = 400
 
@@ -71,19 +66,10 @@ def terminal_rows(found: Comparison) -> list[dict[str, str]]:
 
 def render(found: Comparison, *, differences: Sequence[str]) -> str:
     """The page as HTML text; every word from a study is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,  # for every name, not only .html: the template ends in .j2
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["shown"] = lambda value, limit=_LONG: shown(value, limit=limit)
-    css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    return environment.get_template("compare.html.j2").render(
-        css=Markup(css),  # noqa: S704  (our own file; no text of a study takes this way)
-        policy=content_policy(css),
+    return render_template(
+        "compare.html.j2",
+        css=read_part("report.css"),
+        filters={"shown": lambda value, limit=_LONG: shown(value, limit=limit)},
         first=found.first,
         second=found.second,
         headline=[part + "." for part in found.headline.removesuffix(".").split(". ")],
@@ -96,12 +82,6 @@ def render(found: Comparison, *, differences: Sequence[str]) -> str:
         differences=differences,
         files=(TABLE, SUMMARY),
     )  # fmt: skip
-
-
-def content_policy(css: str) -> str:
-    """The page may use its own style, named by hash: nothing else, and no script at all."""
-    found = base64.b64encode(hashlib.sha256(css.encode("utf-8")).digest()).decode("ascii")
-    return f"default-src 'none'; style-src 'sha256-{found}'; base-uri 'none'; form-action 'none'"
 
 
 def _row(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis import replay_curves as curves
 from analysis.figures_style import OUTCOMES
+from analysis.pages import read_part, render_template
 from analysis.replay import FILES, Played, conditions, ending, setting
 from analysis.replay_pictures import LANDSCAPE, Floats, levels, png, sprite, tiles
 from analysis.replay_record import verdict
 from analysis.report_examples import example_scale
-from analysis.report_page import TEMPLATES, content_policy
 from analysis.report_text import described
 from analysis.wording import number_text, rate_text, shown
 
@@ -31,23 +30,13 @@ _FAR = 100.0
 
 def render(played: Played) -> str:
     """The whole page as HTML text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["unbroken"] = lambda text: re.sub(r"(?<=\de)-(?=\d)", "\u2011", text)  # 1e-3 on one line
-    css = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "replay.css"))
-    script = (TEMPLATES / "replay.js").read_text(encoding="utf-8")
-    return environment.get_template("replay.html.j2").render(
-        # Markup marks our own files, and JSON without a single "<", as safe; no text of a study takes this way.
-        css=Markup(css),  # noqa: S704
-        script=Markup(script),  # noqa: S704
+    return render_template(
+        "replay.html.j2",
+        css=read_part("report.css", "replay.css"),
+        script=read_part("replay.js"),
+        filters={"unbroken": lambda text: re.sub(r"(?<=\de)-(?=\d)", "\u2011", text)},  # 1e-3 on one line
+        # JSON without a single "<": safe as it stands.
         data=Markup(script_json(page_data(played))),  # noqa: S704
-        policy=content_policy(css, script),
         **_context(played),
     )
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from analysis import report_text as words
@@ -19,6 +15,7 @@ from analysis.files import plain
 from analysis.frames import StudyFrames
 from analysis.page_input import PageInput
 from analysis.page_rows import cell_rows, leaderboard, pair_rows
+from analysis.pages import read_part, render_template
 from analysis.profile_rows import (
     certify_words,
     horizon_words,
@@ -30,30 +27,21 @@ from analysis.profile_rows import (
 from analysis.report_dirac import OUTCOME_MEANINGS, rule_rows
 from analysis.wording import shown
 
-TEMPLATES = Path(__file__).parent / "templates"
 LONG = 400
 MANY_PAIRS = 21
 
 
 def render(page: PageInput) -> str:
     """The whole page as HTML text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,  # for every name, not only .html: the template ends in .j2
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["shown"] = lambda value, limit=LONG: shown(value, limit=limit)
-    environment.filters["named"] = breakable
-    environment.filters["sentence"] = lambda text: f"{text[:1].upper()}{text[1:]}."
-    css, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    return environment.get_template("report.html.j2").render(
-        # Markup marks our own two files as safe; no text from a study ever takes this way.
-        css=Markup(css),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        policy=content_policy(css, script),
+    return render_template(
+        "report.html.j2",
+        css=read_part("report.css"),
+        script=read_part("report.js"),
+        filters={
+            "shown": lambda value, limit=LONG: shown(value, limit=limit),
+            "named": breakable,
+            "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
+        },
         **_context(page),
     )
 
@@ -62,17 +50,6 @@ def breakable(value: object, limit: int = 60) -> Markup:
     """A name, escaped, that may break after its underscores and hyphens."""
     escaped = str(escape(shown(value, limit=limit)))
     return Markup(escaped.replace("_", "_<wbr>").replace("-", "-<wbr>"))  # noqa: S704  (escaped just above)
-
-
-def content_policy(css: str, script: str) -> str:
-    """The page may use its own style and script, named by hash, and images that it carries: nothing else."""
-    style_hash, script_hash = (
-        base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii") for text in (css, script)
-    )
-    return (
-        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
 
 
 def _context(page: PageInput) -> dict[str, Any]:
