@@ -25,8 +25,8 @@ study: $(INSTALLED)  ## installs, runs studies/quickstart.yaml, writes its repor
 	$(BIN)/ganstudy run studies/quickstart.yaml
 	$(BIN)/ganstudy report quickstart
 
-test: $(DEV_INSTALLED)  ## installs what the tests need and runs them
-	$(BIN)/python -m pytest
+test: $(DEV_INSTALLED)  ## installs what the tests need and runs them, each file in one of two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(DEV_INSTALLED)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
