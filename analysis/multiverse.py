@@ -163,19 +163,3 @@ def leader(success: Mapping[str, Arm]) -> str:
     best = max((value for value in shares.values() if not math.isnan(value)), default=math.nan)
     first = [label for label, value in shares.items() if value >= best - 1e-12]
     return first[0] if len(first) == 1 else ""
-
-
-def agreement(found: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """In how many variants the leader stays, and each pair's verdict: counts, shares, and whether both are robust."""
-    table, pairs = found["variants"], found["pairs"]
-    own = str(table.loc[table["own"], "leader"].iloc[0])
-    kept = int((table["leader"] == own).sum())
-    by_pair = pairs.groupby(["loss_a", "loss_b"], sort=False, as_index=False)[["agrees", "same"]].mean()
-    return {
-        "variants": len(table),
-        "leader": own,
-        "leader_kept": kept,
-        "leader_share": kept / len(table),
-        "pairs": by_pair.rename(columns={"agrees": "winner_share", "same": "verdict_share"}).to_dict("records"),
-        "robust": kept >= ROBUST * len(table) and bool((by_pair["agrees"] >= ROBUST).all()),
-    }

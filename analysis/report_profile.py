@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -17,7 +16,6 @@ from analysis.report_text import TARGETS
 from analysis.robustness import Robustness, held_variants, robustness
 
 Tables = Mapping[str, pd.DataFrame]
-Row = Mapping[Any, Any]
 
 
 def draw_profile(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:

@@ -230,20 +230,6 @@ def subspaces_table(frames: StudyFrames, found: Sequence[Space] | None = None) -
     return pd.DataFrame(rows, columns=list(SPACE_COLUMNS))
 
 
-def dependence(pairs: pd.DataFrame) -> dict[str, Any]:
-    """In how many parts of the space the order holds, and which turn it: ``spaces``, ``holds``, ``turned``, ``shown``.
-
-    ``depends`` is whether some part turns a pair; ``shown`` lists those whose interval excludes 0, the others may be
-    chance.
-    """
-    parts = [name for name in dict.fromkeys(pairs["space"]) if name != WHOLE]
-    turned = [row for row in pairs.to_dict("records") if row["flips"]]
-    named = [(row["space"], row["loss_a"], row["loss_b"]) for row in turned]
-    shown = [(row["space"], row["loss_a"], row["loss_b"]) for row in turned if row["flips_shown"]]
-    holds = len([name for name in parts if name not in {space for space, _, _ in named}])
-    return {"spaces": len(parts), "holds": holds, "depends": bool(named), "turned": named, "shown": shown}
-
-
 def edges_table(frames: StudyFrames) -> pd.DataFrame:
     """One row per label, k and end of the learning rates: whether success there is at least half of its largest.
 

@@ -6,9 +6,8 @@ import csv
 import hashlib
 import io
 import json
-import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from analysis.assemble import CURVE_COLUMNS
 from analysis.files import csv_text_of, sha256
 from analysis.frames import IDENTITY_COLUMNS, PENALTY_PARAMETERS, RESULT_COLUMNS, StudyFrames
 from analysis.load import versions
+from analysis.table_values import converter, is_absent, told
 from analysis.wording import counted, did_you_mean, rate_text, shown
-from study.outcomes import OUTCOMES
 from trainers.catalogue import FACTORS, LOSSES, MEMBER_NUMBERS, PRESETS
 
 Columns = dict[str, list[Any]]
@@ -30,14 +29,9 @@ Columns = dict[str, list[Any]]
 REQUIRED: tuple[str, ...] = ("loss", "k", "learning_rate", "replicate", "outcome")
 FACTOR_NAMES: tuple[str, ...] = tuple(dict.fromkeys([*FACTORS, *MEMBER_NUMBERS, *sorted(PENALTY_PARAMETERS)]))
 KNOWN: frozenset[str] = RESULT_COLUMNS | IDENTITY_COLUMNS | frozenset(FACTOR_NAMES)
-MAX_DIGITS = 400
-"""Python refuses to read whole numbers of some thousand digits; none here has so many."""
 
 MAX_MEGABYTES, MAX_ROWS, MAX_COLUMNS, MAX_LABELS = 64, 500_000, 500, 100
 """Of one table: more than a report can show; a file that is larger was not meant for it, or was meant to harm."""
-
-TEXTS: frozenset[str] = IDENTITY_COLUMNS | {"outcome", "kind", "optimizer", "updates"}
-WHOLE: frozenset[str] = frozenset({"k", "replicate", "seed", "batch_size"})
 
 
 class TableError(ValueError):
@@ -102,7 +96,7 @@ def _read(path: Path) -> Columns:
     header, body = rows[0], rows[1:]
     twice = _twice(header)
     uneven = [i for i, row in enumerate(body, 1) if len(row) != len(header)]
-    problems = [f"column {_told(name)} occurs twice" for name in twice]
+    problems = [f"column {told(name)} occurs twice" for name in twice]
     problems += [f"row {i} has {len(body[i - 1])} cells, the header has {len(header)}" for i in uneven[:3]]
     if problems:
         raise TableError(problems)
@@ -117,7 +111,7 @@ def _read_parquet(name: str, content: bytes) -> Columns:
             raise TableError([_too_many("rows", file.metadata.num_rows, MAX_ROWS)])
         names = [str(column) for column in file.schema_arrow.names]
         if twice := _twice(names):
-            raise TableError([f"column {_told(column)} occurs twice" for column in twice])
+            raise TableError([f"column {told(column)} occurs twice" for column in twice])
         wanted = [column for column in names if column in KNOWN]
         read = file.read(columns=wanted).to_pydict()
         return {column: read.get(column, []) for column in names}
@@ -164,7 +158,7 @@ def _parsed(columns: Columns) -> Columns:
     problems: list[str] = []
     parsed: Columns = {}
     for name, values in columns.items():
-        convert = _converter(name)
+        convert = converter(name)
         found: list[Any] = []
         wrong: list[str] = []
         for row, value in enumerate(values, 1):
@@ -178,70 +172,11 @@ def _parsed(columns: Columns) -> Columns:
     split = "generator_learning_rate" in columns  # then the common rate may be absent
     needed = [name for name in REQUIRED if not (name == "learning_rate" and split)]
     for name in [*needed, *({"configuration_key"} & columns.keys())]:
-        rows = [row for row, value in enumerate(columns[name], 1) if _absent(value)]
+        rows = [row for row, value in enumerate(columns[name], 1) if is_absent(value)]
         problems += [f"{name}: must not be empty (row {rows[0]})"] if len(rows) > 0 else []
     if problems:
         raise TableError(problems)
     return parsed
-
-
-def _absent(value: object) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _converter(name: str) -> Callable[[object], object]:
-    if name == "outcome":
-        return _outcome
-    if name in TEXTS:
-        return lambda value: "" if _absent(value) else str(value)
-    if name in WHOLE:
-        return lambda value: None if _absent(value) else _allowed(name, _whole(value))
-    return lambda value: math.nan if _absent(value) else _allowed(name, _number(value))
-
-
-def _outcome(value: object) -> str:
-    if _absent(value) or value in OUTCOMES:
-        return str(value or "")
-    rule = f"must be one of {', '.join(OUTCOMES)}"
-    raise ValueError(f"{rule}, got {_told(value)}{did_you_mean(str(value)[:80].lower(), OUTCOMES)}")
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"must be a number, got {_told(value)}")
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        raise ValueError(f"must be a number, got {_told(value)}") from None
-
-
-def _told(value: object) -> str:
-    """A wrong value for a message: quoted, no control characters, never long."""
-    return shown(repr(value), limit=80)
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal() and len(value) < MAX_DIGITS:
-        found = int(value)  # a seed has more digits than a float holds
-    elif isinstance(value, int) and not isinstance(value, bool):
-        found = value
-    else:
-        number = _number(value)
-        if not number.is_integer():
-            raise ValueError(f"must be a whole number, got {_told(value)}")
-        found = int(number)
-    if not -(2**63) <= found < 2**63:
-        raise ValueError(f"must be a whole number of at most 64 bits, got {_told(value)}")
-    return found
-
-
-def _allowed(name: str, number: float) -> float:
-    rule = FACTORS.get(name)
-    if rule is not None and not rule.allows(number):
-        raise ValueError(f"must be {rule.rule}, got {number:g}")
-    if name == "replicate" and number < 0:
-        raise ValueError(f"must be a whole number >= 0, got {number:g}")
-    return number
 
 
 def _runs(columns: Columns) -> pd.DataFrame:
@@ -249,7 +184,7 @@ def _runs(columns: Columns) -> pd.DataFrame:
     count = len(columns["loss"])
     entries = [_entry(label) for label in columns["loss"]]
     factors = [name for name in FACTOR_NAMES if name in columns]
-    settings = [{name: columns[name][i] for name in factors if not _absent(columns[name][i])} for i in range(count)]
+    settings = [{name: columns[name][i] for name in factors if not is_absent(columns[name][i])} for i in range(count)]
     keys = [_key(label, setting) for label, setting in zip(columns["loss"], settings, strict=True)]
     filled: Columns = {
         "configuration_key": keys,

@@ -13,7 +13,6 @@ equilibrium, and far from it the nonlinear game may do something else.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,18 +122,6 @@ def jacobian(game: Game, *, consensus_weight: float = 0.0) -> Floats:
     return np.asarray(flow - consensus_weight * flow.T @ flow)
 
 
-def eigenvalues(game: Game, *, consensus_weight: float = 0.0) -> tuple[complex, complex]:
-    """Eigenvalues of the Jacobian: -damping/2 +- sqrt(damping^2/4 - pull) without consensus."""
-    trace, determinant = _trace_determinant(jacobian(game, consensus_weight=consensus_weight))
-    root = complex(trace**2 / 4 - determinant) ** 0.5
-    return trace / 2 + root, trace / 2 - root
-
-
-def critical_weight(loss: str, penalty: str = "r1") -> float:
-    """The penalty_weight from which on the flow does not rotate any more: damping = 2 sqrt(pull)."""
-    return 2 * math.sqrt(Game(loss=loss).pull) / DAMPING[penalty]
-
-
 # --- discrete time ---------------------------------------------------------------------------------
 
 
@@ -215,25 +202,6 @@ def steps_needed(game: Game, steps: Steps) -> float:
     return 0.0 if radius == 0 else 4 / -math.log(radius) if radius < 1 else math.inf
 
 
-def stable_weights(loss: str, penalty: str, steps: Steps) -> tuple[tuple[float, float], ...]:
-    """Open intervals of penalty_weight > 0 in which the game converges, ascending; empty where none does.
-
-    Alternating updates with k steps have the roots of pull (1 + ... + r^(k-1)) = 2 (1 + r^k) as edges: beyond
-    h f'(0) sqrt(k) = 2 an even k needs a least weight.
-    """
-    pull = steps.generator_rate * steps.discriminator_rate * Game(loss=loss).pull
-    scale = steps.discriminator_rate * DAMPING[penalty]
-    if pull <= 0 or scale <= 0:
-        return ()
-    edges = sorted({0.0, *_crossings(pull, steps)})
-    stable = [
-        (low / scale, high / scale)
-        for low, high in itertools.pairwise(edges)
-        if stability_margin(pull=pull, damping=(low + high) / 2, updates=steps.updates, k=steps.k) > 0
-    ]
-    return tuple(stable)
-
-
 def stability_map(
     loss: str, penalty: str, *, rates: ArrayLike, weights: ArrayLike, updates: str = "alternating", k: int = 1
 ) -> Floats:
@@ -250,20 +218,3 @@ def stability_map(
         for w in weight[:, 0].tolist()
     ]
     return np.asarray(1 - np.abs(np.linalg.eigvals(np.array(matrices))).max(axis=-1))
-
-
-def _crossings(pull: float, steps: Steps) -> list[float]:
-    """Dampings of one step at which stability may begin or end."""
-    if steps.updates == "simultaneous":
-        return [pull, 2 + pull / 2]
-    # 2 r^k - pull r^(k-1) - ... - pull r + (2 - pull), highest power first
-    coefficients = np.full(steps.k + 1, -pull)
-    coefficients[0] = 2.0
-    coefficients[-1] += 2.0
-    roots = np.roots(coefficients)
-    return [*(1 - float(root.real) for root in roots if abs(root.imag) < 1e-9 and -1 < root.real < 1), 2.0]
-
-
-def _trace_determinant(matrix: Floats) -> tuple[float, float]:
-    (a, b), (c, d) = matrix.tolist()
-    return a + d, a * d - b * c

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +50,35 @@ def configuration_key(loss: str, **factors: float) -> str:
     return hashlib.sha256(json.dumps([loss, factors], sort_keys=True).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """One setting of the factors of one label."""
+
+    loss: str
+    k: int
+    learning_rate: float
+    penalty_weight: float | None
+
+    @property
+    def factors(self) -> dict[str, Any]:
+        found = {"k": self.k, "learning_rate": self.learning_rate, "batch_size": 128, "optimizer": "adam"}
+        return found if self.penalty_weight is None else found | {"penalty_weight": self.penalty_weight}
+
+    @property
+    def key(self) -> str:
+        return configuration_key(self.loss, **self.factors)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        adversarial_loss, penalty = _entry(self.loss)
+        return {
+            "configuration_key": self.key,
+            "loss": self.loss,
+            "adversarial_loss": adversarial_loss,
+            "penalty": penalty,
+        }
+
+
 def default_failure(loss: str, k: int, learning_rate: float) -> str:
     """The outcome of a run that does not converge: slow at low learning rates, violent at high ones."""
     del loss, k
@@ -76,44 +107,14 @@ def make_frames(
     """
     rng = np.random.default_rng(seed)
     runs, curves, configurations = [], [], []
-    for loss, k, learning_rate in itertools.product(losses, ks, learning_rates):
-        adversarial_loss, penalty = _entry(loss)
-        weights = (penalty_weights or {}).get(loss, (10.0,) if penalty == "gradient_penalty" else (None,))
-        for weight in weights:
-            factors = {"k": k, "learning_rate": learning_rate, "batch_size": 128, "optimizer": "adam"}
-            if weight is not None:
-                factors["penalty_weight"] = weight
-            key = configuration_key(loss, **factors)
-            seeds = [int(rng.integers(2**63 - 1)) for _ in range(replicates)]
-            configurations.append(
-                _configuration(
-                    key=key,
-                    loss=loss,
-                    adversarial_loss=adversarial_loss,
-                    penalty=penalty,
-                    factors=factors,
-                    seeds=seeds,
-                    evaluations=evaluations,
-                )
-            )
-            for replicate in range(replicates):
-                drawn = (
-                    "converged" if rng.random() < success(loss, k, learning_rate) else failure(loss, k, learning_rate)
-                )
-                ended = drawn if outcome is None else outcome(loss, k, learning_rate, replicate)
-                curve = _curve(
-                    key=key,
-                    replicate=replicate,
-                    seed=seeds[replicate],
-                    ended=ended,
-                    k=k,
-                    evaluations=evaluations,
-                    rng=rng,
-                )
-                curves.append(curve)
-                identity = {"configuration_key": key, "loss": loss, "adversarial_loss": adversarial_loss}
-                result = _result(replicate, seeds[replicate], ended, curve)
-                runs.append(identity | {"penalty": penalty} | factors | result)
+    for cell in _cells(losses, ks, learning_rates, penalty_weights or {}):
+        seeds = [int(rng.integers(2**63 - 1)) for _ in range(replicates)]
+        configurations.append(_configuration(cell, seeds=seeds, evaluations=evaluations))
+        for replicate, own in enumerate(seeds):
+            ended = _ending(cell, replicate, rng=rng, success=success, failure=failure, outcome=outcome)
+            curve = _curve(cell, replicate=replicate, seed=own, ended=ended, evaluations=evaluations, rng=rng)
+            curves.append(curve)
+            runs.append(cell.identity | cell.factors | _result(replicate, own, ended, curve))
     return StudyFrames(
         study=study,
         runs=_runs_frame(runs),
@@ -127,38 +128,57 @@ def make_frames(
             evaluations=evaluations,
         ),
         reference={"targets": {TARGET_ID: REFERENCE}},
-        plan={
-            "schema": 1,
-            "study": study,
-            "spec_hash": "5" * 16,
-            "criteria_hash": "c" * 16,
-            "configurations": configurations,
-            "cohorts": [
-                {"cohort": f"c{i:03d}", "members": [[c["configuration_key"], r] for r in range(replicates)]}
-                for i, c in enumerate(configurations)
-            ],
-        },
+        plan=_plan(study, configurations),
         provenance={"experiment": study, "runs_hash": "0" * 16, "criteria_hash": "c" * 16, "interim": False},
         sample_source=lambda keys: _samples(runs, keys),
     )
 
 
-def _configuration(
+def _cells(
+    losses: Sequence[str],
+    ks: Sequence[int],
+    learning_rates: Sequence[float],
+    penalty_weights: Mapping[str, Sequence[float]],
+) -> Iterator[_Cell]:
+    """The full grid; a gradient penalty whose label names no weights has its usual one."""
+    for loss, k, learning_rate in itertools.product(losses, ks, learning_rates):
+        usual = (10.0,) if _entry(loss)[1] == "gradient_penalty" else (None,)
+        for weight in penalty_weights.get(loss, usual):
+            yield _Cell(loss, k, learning_rate, weight)
+
+
+def _ending(
+    cell: _Cell,
+    replicate: int,
     *,
-    key: str,
-    loss: str,
-    adversarial_loss: str,
-    penalty: str,
-    factors: Mapping[str, object],
-    seeds: Sequence[int],
-    evaluations: int,
-) -> dict[str, object]:
+    rng: np.random.Generator,
+    success: Callable[[str, int, float], float],
+    failure: Callable[[str, int, float], str],
+    outcome: Callable[[str, int, float, int], str] | None,
+) -> str:
+    """How one replicate ends; draws even where ``outcome`` decides, so that the curves are the same either way."""
+    place = (cell.loss, cell.k, cell.learning_rate)
+    drawn = "converged" if rng.random() < success(*place) else failure(*place)
+    return drawn if outcome is None else outcome(*place, replicate)
+
+
+def _plan(study: str, configurations: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Every configuration is a cohort of its own."""
+    members = [[[c["configuration_key"], r] for r in range(c["replicates"])] for c in configurations]
     return {
-        "configuration_key": key,
-        "loss": loss,
-        "adversarial_loss": adversarial_loss,
-        "penalty": penalty,
-        "factors": dict(factors),
+        "schema": 1,
+        "study": study,
+        "spec_hash": "5" * 16,
+        "criteria_hash": "c" * 16,
+        "configurations": configurations,
+        "cohorts": [{"cohort": f"c{i:03d}", "members": own} for i, own in enumerate(members)],
+    }
+
+
+def _configuration(cell: _Cell, *, seeds: Sequence[int], evaluations: int) -> dict[str, Any]:
+    return {
+        **cell.identity,
+        "factors": cell.factors,
         "target": TARGET,
         "target_id": TARGET_ID,
         "networks": {"name": "mlp", "latent_dim": 16, "width": 64, "depth": 2},
@@ -204,7 +224,7 @@ def _curve_columns() -> pd.DataFrame:
 
 
 def _curve(
-    *, key: str, replicate: int, seed: int, ended: str, k: int, evaluations: int, rng: np.random.Generator
+    cell: _Cell, *, replicate: int, seed: int, ended: str, evaluations: int, rng: np.random.Generator
 ) -> pd.DataFrame:
     """All measurements of one replicate, shaped like its outcome; a diverged one dies at half of the horizon."""
     if ended == "failed":
@@ -232,13 +252,13 @@ def _curve(
         step, finite, fraction = step[: half + 1], finite[: half + 1], fraction[: half + 1]
     return pd.DataFrame(
         {
-            "configuration_key": key,
+            "configuration_key": cell.key,
             "replicate": np.int64(replicate),
             "seed": np.int64(seed),
             "evaluation": np.arange(len(step)),
             "generator_step": step,
-            "discriminator_steps": k * step,
-            "samples_seen": 128 * k * step,
+            "discriminator_steps": cell.k * step,
+            "samples_seen": 128 * cell.k * step,
             "finite": finite,
             **columns,
         }

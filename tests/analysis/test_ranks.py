@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.nonparametric import rank_compare_2indep
 
-from analysis.bounded import bounded_mean, shrunken_variance
+from analysis.bounded import shrunken_variance
 from analysis.estimators import Cells, Estimate, weighted_share
 from analysis.ranks import (
     final_u,
@@ -24,6 +24,7 @@ from analysis.ranks import (
     tail_mean,
     weighted_quantile,
 )
+from tests.analysis.bounded_mean import bounded_mean
 from tests.analysis.synthetic import REFERENCE, make_frames
 
 INF = math.inf

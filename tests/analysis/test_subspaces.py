@@ -11,8 +11,10 @@ import pytest
 from analysis.compare import losses_table
 from analysis.estimators import trapezoid
 from analysis.subspaces import (
+    EDGE_COLUMNS,
+    SPACE_COLUMNS,
+    SPACE_PAIR_COLUMNS,
     WHOLE,
-    dependence,
     edges_table,
     subspace_pairs,
     subspaces,
@@ -107,14 +109,15 @@ def test_a_ranking_that_the_edge_decides_is_told():
     """hinge works at the two lowest rates, minimax in the middle: without the lowest one the order turns."""
     frames = good_where({"hinge": "11100", "minimax": "00110"})
     pairs = subspace_pairs(frames).set_index("space")
+    turned = pairs[pairs["flips"]]
     assert pairs.loc[WHOLE, "difference"] == pytest.approx(0.125)
     assert not pairs.loc[WHOLE, "flips"]
     low = pairs.loc["without the lowest learning rates"]
     assert low["difference"] == pytest.approx(0.5 - 2 / 3)
     assert low["flips"]
-    found = dependence(subspace_pairs(frames))
-    assert found["depends"]
-    assert ("without the lowest learning rates", "hinge", "minimax") in found["turned"]
+    assert list(turned[["loss_a", "loss_b"]].itertuples(name=None)) == [
+        ("without the lowest learning rates", "hinge", "minimax")
+    ]
 
 
 def test_windows_lie_around_each_losss_own_optimum():
@@ -128,8 +131,10 @@ def test_windows_lie_around_each_losss_own_optimum():
 
 def test_a_ranking_that_holds_everywhere():
     frames = good_where({"hinge": "11110", "minimax": "01000"}, ks=(1, 2))
-    found = dependence(subspace_pairs(frames))
-    assert (found["spaces"], found["holds"], found["depends"]) == (5, 5, False)
+    pairs = subspace_pairs(frames)
+    assert pairs["space"].nunique() == len(pairs) == 1 + 5
+    assert (pairs["difference"] > 0).all()
+    assert not pairs["flips"].any()
     table = subspaces_table(frames)
     assert table[table["leader"]]["loss"].unique().tolist() == ["hinge"]
     assert not table["flips"].any()
@@ -174,6 +179,18 @@ def test_a_loss_that_never_works_has_no_open_edge():
 )
 def test_poor_studies_yield_tables(arguments):
     frames = make_frames(**arguments)
-    subspaces_table(frames)
-    dependence(subspace_pairs(frames))
-    edges_table(frames)
+    table, pairs, edges = subspaces_table(frames), subspace_pairs(frames), edges_table(frames)
+    for found, headers in ((table, SPACE_COLUMNS), (pairs, SPACE_PAIR_COLUMNS), (edges, EDGE_COLUMNS)):
+        assert tuple(found.columns) == headers
+    assert_within(table[["success", "low", "high"]], 0, 1)
+    assert_within(pairs[["difference", "low", "high"]], -1, 1)
+    assert_within(edges[["success", "largest"]], 0, 1)
+    for shown in (table, pairs):
+        assert (shown["low"] <= shown["high"]).all()
+        assert not shown["flips"].any()
+
+
+def assert_within(numbers, low, high):
+    """Every number is NaN or lies between the two."""
+    values = numbers.to_numpy(float)
+    assert ((values >= low) & (values <= high) | np.isnan(values)).all()

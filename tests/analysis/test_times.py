@@ -21,6 +21,7 @@ from analysis.times import (
     run_times,
     times_table,
 )
+from tests.analysis.bounded_mean import bounded_mean
 from tests.analysis.synthetic import HORIZON, make_frames
 
 KNOWN = json.loads((Path(__file__).parent / "known_answers.json").read_text(encoding="utf-8"))
@@ -96,8 +97,6 @@ def test_mean_time_of_equal_cells_is_their_mean_and_never_certain():
 
 
 def test_mean_time_without_losses_is_the_bounded_mean():
-    from analysis.bounded import bounded_mean
-
     rng = np.random.default_rng(2)
     times = np.where(rng.random((3, 8)) < 0.3, math.inf, rng.exponential(40, (3, 8)))
     weights = np.array([0.25, 0.5, 0.25])

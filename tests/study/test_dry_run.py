@@ -12,6 +12,7 @@ import pytest
 
 from study.configurations import configurations
 from study.dry_run import dry_run
+from study.folder import StudyFolder
 from study.launch import run
 from study.problems import SpecError
 from study.spec import StudySpec
@@ -248,6 +249,14 @@ def test_registered_parts_are_not_rehearsed(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are held to their shapes by tests; where their numbers blow up at once, that is a result to record."""
-    monkeypatch.setattr("study.dry_run.dry_run", lambda made: pytest.fail("rehearsed"))
-    monkeypatch.setattr("study.launch._attempt", lambda *_: None)
-    run(StudySpec.from_dict(tiny), home=tmp_path / "runs")
+    rehearsed: list[object] = []
+    attempts: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("study.dry_run.dry_run", rehearsed.append)
+    monkeypatch.setattr("study.launch._attempt", lambda *arguments: attempts.append(arguments))
+    spec, home = StudySpec.from_dict(tiny), tmp_path / "runs"
+    run(spec, home=home)
+    ((folder, attempted, plan, _, console),) = attempts
+    assert (folder, attempted, console) == (StudyFolder(home, "tiny-ring"), spec, None)
+    assert {c.loss for c in plan.configurations} == {"minimax", "ns_r1"}
+    assert plan.replicates == 2 * 2 * 3
+    assert rehearsed == []

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from study.outcomes import Criteria, Series, judge
-from tests.trainers.dirac_recurrence import SLOPES_AT, trajectory
+from tests.trainers.dirac_recurrence import SLOPES_AT, stable_weights, trajectory
 from trainers.cohort import Cohort
 from trainers.dirac import (
     DAMPING,
@@ -21,12 +21,10 @@ from trainers.dirac import (
     Game,
     Steps,
     converges,
-    critical_weight,
-    eigenvalues,
     equal_steps,
+    jacobian,
     spectral_radius,
     stability_map,
-    stable_weights,
     steps_needed,
     update_matrix,
 )
@@ -134,16 +132,8 @@ TABLE = [  # the paper's table, and what follows from it for the other losses
 
 @pytest.mark.parametrize(("game", "consensus", "expected"), TABLE)
 def test_jacobian_eigenvalues_are_the_papers(game: Game, consensus: float, expected: list[complex]) -> None:
-    found = sorted(eigenvalues(game, consensus_weight=consensus), key=lambda z: (z.imag, z.real))
+    found = sorted(np.linalg.eigvals(jacobian(game, consensus_weight=consensus)), key=lambda z: (z.imag, z.real))
     assert found == pytest.approx(sorted(map(complex, expected), key=lambda z: (z.imag, z.real)))
-
-
-def test_the_critical_weight_is_where_rotation_ends() -> None:
-    assert (critical_weight("minimax"), critical_weight("wasserstein")) == (1.0, 2.0)
-    assert critical_weight("minimax", "r1_r2") == 0.5
-    for weight, rotates in ((0.99, True), (1.01, False)):
-        game = Game(loss="minimax", penalty="r1", penalty_weight=weight)
-        assert (eigenvalues(game)[0].imag != 0) == rotates
 
 
 # --- discrete time: exact conditions against numeric spectral radii ---------------------------------
@@ -209,7 +199,9 @@ def test_stable_weights_are_cut_exactly_where_the_spectral_radius_is_one() -> No
     orders = [("simultaneous", 1), *(("alternating", k) for k in (1, 2, 3, 5))]
     for (updates, k), h, penalty in itertools.product(orders, (0.1, 0.9, 1.95, 2.7, 3.5), ("r1", "r1_r2")):
         steps = equal_steps(h, updates=updates, k=k)
-        intervals = stable_weights("minimax", penalty, steps)
+        intervals = stable_weights(
+            "minimax", damping=DAMPING[penalty], rate=h, simultaneous=updates == "simultaneous", k=k
+        )
         seen.add(len(intervals))
         for low, high in intervals:
             inside = Game(loss="minimax", penalty=penalty, penalty_weight=(low + high) / 2)
@@ -223,7 +215,7 @@ def test_stable_weights_are_cut_exactly_where_the_spectral_radius_is_one() -> No
         inside_some = [any(low < w < high for low, high in intervals) for w in dense]
         np.testing.assert_array_equal(stable, inside_some)
     assert seen == {0, 1, 2}  # with k = 2 near h = 2.75 the stable weights fall in two
-    assert stable_weights("least_squares", "r1", equal_steps(0.1)) == ()
+    assert stable_weights("least_squares", damping=1, rate=0.1) == ()
 
 
 def test_steps_needed_shrink_the_distance_by_e_to_the_fourth() -> None:

@@ -11,29 +11,9 @@ import pytest
 import torch
 
 from trainers.evaluation import Judge, build_judge
-from trainers.targets import GaussianMixture, LabelledImages, Target, build_target, digits, ring
+from trainers.targets import GaussianMixture, LabelledImages, Target, build_target
 
-N = 2500
-
-
-@pytest.fixture(scope="module")
-def ring_target() -> GaussianMixture:
-    return ring(modes=8, radius=2.0, std=0.1)
-
-
-@pytest.fixture(scope="module")
-def ring_judge(ring_target: GaussianMixture) -> Judge:
-    return build_judge(ring_target, evaluation_samples=N)
-
-
-@pytest.fixture(scope="module")
-def digits_target() -> LabelledImages:
-    return digits()
-
-
-@pytest.fixture(scope="module")
-def digits_judge(digits_target: LabelledImages) -> Judge:
-    return build_judge(digits_target, evaluation_samples=1000)
+N = 2500  # as many as the judge of the ring is built for
 
 
 def rng(seed: int = 11) -> np.random.Generator:

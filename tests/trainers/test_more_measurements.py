@@ -14,32 +14,12 @@ from trainers.frechet import frechet_distance, matrix_root, moments
 from trainers.measurement import GROUPS
 from trainers.memorisation import memorised_fraction
 from trainers.metrics import Assignment, mode_kl_off
-from trainers.targets import GaussianMixture, LabelledImages, digits, grid, ring
+from trainers.targets import GaussianMixture, LabelledImages, grid, ring
 
 torch.set_num_threads(1)
 
-N = 2500
+N = 2500  # as many as the judge of the ring is built for
 ALL = tuple(GROUPS)
-
-
-@pytest.fixture(scope="module")
-def ring_target() -> GaussianMixture:
-    return ring(modes=8, radius=2.0, std=0.1)
-
-
-@pytest.fixture(scope="module")
-def ring_judge(ring_target: GaussianMixture) -> Judge:
-    return build_judge(ring_target, evaluation_samples=N)
-
-
-@pytest.fixture(scope="module")
-def digits_target() -> LabelledImages:
-    return digits()
-
-
-@pytest.fixture(scope="module")
-def digits_judge(digits_target: LabelledImages) -> Judge:
-    return build_judge(digits_target, evaluation_samples=1000)
 
 
 def rng(seed: int = 5) -> np.random.Generator:

@@ -137,7 +137,7 @@ def test_the_multipliers_are_the_published_spectra() -> None:
     # continuous time, h -> 0: (m - 1) / h = -weight / 4 - i / 2 for the logistic losses, f'(0) = 1/2
     rate = (multiplier("consensus", a=0.5e-6, weight=0.6, h=1e-6) - 1) / 1e-6
     assert rate == pytest.approx(complex(-0.6 / 4, -0.5), rel=1e-6)
-    flow = dirac.eigenvalues(dirac.Game(loss="minimax"), consensus_weight=0.6)
+    flow = np.linalg.eigvals(dirac.jacobian(dirac.Game(loss="minimax"), consensus_weight=0.6))
     assert {complex(round(v.real, 12), round(abs(v.imag), 12)) for v in flow} == {complex(-0.15, 0.5)}
 
 
