@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from study.environment import Environment
 from study.manifest import MANIFEST, DamagedError, check_file, manifest_bytes, parse_manifest
 
 STATE, HISTORY, SAMPLES = "state.pt", "history.parquet", "samples.parquet"
@@ -42,6 +43,7 @@ class Checkpoint:
     complete: bool
     attempt: int
     content: Mapping[str, bytes]
+    environments: tuple[Environment, ...] = ()
 
     def state(self, *, map_location: str = "cpu") -> dict[str, Any]:
         """The cohort's state: tensors and plain values (never unpickles code)."""
@@ -92,6 +94,7 @@ def write_checkpoint(
     history: pa.Table,
     samples: pa.Table,
     attempt: int,
+    environments: Sequence[Environment] = (),
     keep: int = 2,
 ) -> Path:
     """Writes a checkpoint beside the older ones, makes it durable, then prunes all but ``keep`` valid ones.
@@ -113,6 +116,7 @@ def write_checkpoint(
             "complete": complete,
             "attempt": attempt,
             "versions": _versions(),
+            "environments": [dict(one) for one in environments],
         }
         _write_files(temporary, files, facts)
         target = _move_in(temporary, folder / f"checkpoint-{generator_step:08d}")
@@ -169,6 +173,7 @@ def _verified(path: Path) -> Checkpoint:
         complete=manifest["complete"],
         attempt=manifest["attempt"],
         content=content,
+        environments=tuple(manifest.get("environments", ())),  # older ones do not say
     )
 
 

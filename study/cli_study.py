@@ -1,4 +1,4 @@
-"""Commands on one study: plan, run, resume, status, stop, sync, list."""
+"""Commands on one study: plan, run, resume, status, stop, sync, audit, list."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -39,7 +39,7 @@ _STOP_PATIENCE_S = 60.0
 def register(app: typer.Typer) -> None:
     """Adds these commands in the order a study's life takes."""
     app.command("list")(list_studies)
-    for command in (plan, run, resume, status, stop, sync):
+    for command in (plan, run, resume, status, stop, sync, audit):
         app.command()(command)
 
 
@@ -167,6 +167,34 @@ def sync(study: STUDY, home: HOME = None, tracking_uri: TRACKING_URI = None) -> 
     with locked(folder):
         uri = sync_study(folder, tracking_uri=tracking_uri)
     out().print(f"{study}: MLflow at {uri} holds all its results", soft_wrap=True)
+
+
+def audit(
+    study: STUDY,
+    home: HOME = None,
+    tracking_uri: TRACKING_URI = None,
+    mlflow: Annotated[bool, typer.Option("--mlflow/--files-only", help="Look at MLflow too.")] = True,
+    as_json: JSON = False,
+) -> None:
+    """Is every measurement there, once, as measured, and every status true? Exit code 1 where not."""
+    folder = find_study(study, home=home)
+    from study.audit import INVARIANTS
+    from study.audit import audit as look
+
+    found = look(folder, tracking_uri=tracking_uri, mlflow=mlflow)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        for violation in found.violations:
+            line = f"{violation.invariant}  {violation.subject}: {violation.text}"
+            out().print(line, soft_wrap=True, markup=False, style="red")
+        for name in sorted({violation.invariant for violation in found.violations}):
+            out().print(f"{name}: {INVARIANTS[name]}", soft_wrap=True, markup=False)
+        looked = ", ".join(f"{count:,} {what}" for what, count in found.checked.items())
+        verdict = f"{len(found.violations)} violations" if found.violations else "all invariants hold"
+        state = " (while it runs: what must hold at any moment)" if found.running else ""
+        out().print(f"{study}: {verdict} in {looked}{state}", soft_wrap=True, markup=False)
+    raise typer.Exit(1 if found.violations else 0)
 
 
 def _read_spec(path: Path, overrides: list[str] | None) -> StudySpec:

@@ -120,6 +120,11 @@ def sync_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> str:
     return uri
 
 
+def recorded_store(folder: StudyFolder, *, tracking_uri: str | None = None) -> tuple[str, str]:
+    """The study's launch, and the URI of the MLflow store that its results go to."""
+    return _launch(folder), _tracking_uri(folder, tracking_uri)
+
+
 def reconcile_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> None:
     """Gives the runs of a launch whose driver died their true status; the lock is held.
 

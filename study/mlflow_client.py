@@ -197,6 +197,17 @@ class MlflowStore:
         """Steps at which a metric has a value."""
         return {entry.step for entry in self._client.get_metric_history(run_id, metric)}
 
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """(step, value) of every row of a metric, doubled ones too."""
+        return [(entry.step, entry.value) for entry in self._client.get_metric_history(run_id, metric)]
+
+    def download(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """A file of the run's artifacts, fetched into ``folder``; None where there is none."""
+        parent = name.rpartition("/")[0] or None
+        if not any(entry.path == name for entry in self._client.list_artifacts(run_id, parent)):
+            return None
+        return Path(self._client.download_artifacts(run_id, name, str(folder)))
+
     def upload(self, run_id: str, path: Path, *, to: str | None = None) -> None:
         """Uploads a file, or what a folder holds, to the run's artifacts: to their root, or to the folder ``to``."""
         if path.is_dir():
@@ -206,12 +217,9 @@ class MlflowStore:
 
     def read_text(self, run_id: str, name: str) -> str | None:
         """A text file among the run's artifacts; None where there is none."""
-        folder = name.rpartition("/")[0] or None
-        if not any(entry.path == name for entry in self._client.list_artifacts(run_id, folder)):
-            return None
         with tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch:
-            found = Path(self._client.download_artifacts(run_id, name, scratch))
-            return found.read_text(encoding="utf-8", errors="replace")
+            found = self.download(run_id, name, Path(scratch))
+            return None if found is None else found.read_text(encoding="utf-8", errors="replace")
 
     def remove(self, run: Run, name: str) -> None:
         """Removes a file from the run's artifacts; one that is not there is no error."""

@@ -13,6 +13,7 @@ from pyarrow import compute
 
 from study.background import BackgroundTracker
 from study.checkpoint import Checkpoint, newest_checkpoint
+from study.environment import environment_tags
 from study.errors import WorkFailed
 from study.folder import StudyFolder
 from study.mlflow_client import PARENT_RUN, MlflowStore, now_ms, sqlite_uri
@@ -266,6 +267,8 @@ class Tracker:
         shares = outcome_fractions(outcome.outcome for outcome in ended.outcomes.values())
         point = Point(generator_step=ended.last_step, measured_at_ms=last, metrics=shares)
         self._store.log_points(run.info.run_id, [point])
+        if tags := environment_tags(part.checkpoint.environments for part in parts if part.checkpoint):
+            self._store.set_tags(run.info.run_id, tags)
         if self._replicate_runs:
             for replicate in ended.outcomes:
                 self._write_replicate(configuration, replicate, ended, parent=run.info.run_id, last=last)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from study.checkpoint import newest_checkpoint, write_checkpoint
+from study.environment import Environment, environment, joined
 from study.folder import StudyFolder, write_json
 from study.history import History
 from study.plan import Cohort as PlannedCohort
@@ -87,6 +88,7 @@ class CohortRun:
     cohort: Cohort
     history: History
     watch: Watch
+    environments: tuple[Environment, ...] = ()
     saved_step: int = -1
 
     def save(self, *, complete: bool) -> None:
@@ -103,6 +105,7 @@ class CohortRun:
             history=self.history.table(),
             samples=self.history.samples_table(),
             attempt=self.watch.attempt,
+            environments=self.environments,
         )
         self.saved_step = self.cohort.generator_step
         self.watch.saved()
@@ -204,7 +207,8 @@ def open_cohort(
             groups=program.measurements,
             updates=program.updates,
         )
-    return CohortRun(folder=folder, planned=planned, cohort=cohort, history=history, watch=watch)
+    known = joined(() if found is None else found.environments, environment(device))
+    return CohortRun(folder, planned, cohort, history, watch, environments=known)
 
 
 def drive(run: CohortRun, judge: Judge, *, pace: Pace) -> None:
