@@ -61,11 +61,12 @@ def measured(plan: Mapping[str, Any]) -> tuple[str, ...]:
     return columns({str(group) for entry in plan["configurations"] for group in entry.get("measurements", ())})
 
 
-def clean_curves(parts: Sequence[pd.DataFrame], plan: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, int]]:
+def clean_curves(parts: Sequence[pd.DataFrame], plan: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, object]]:
     """All rows in the plan's order, each evaluation once, huge numbers as events; and how often both were needed.
 
     A value that is infinite or at least 1e300 becomes NaN and marks its row as not finite; an optional measurement
-    is a diagnosis, which only becomes NaN.
+    is a diagnosis, which only becomes NaN. ``differing_duplicates`` counts evaluations that were recorded again with
+    other numbers in the same ``environment`` (a column of the parts; absent: all in one).
     """
     names = measured(plan)
     kept = [*CURVE_COLUMNS, *(name for name in names if name not in MEASUREMENTS)]
@@ -85,8 +86,23 @@ def clean_curves(parts: Sequence[pd.DataFrame], plan: Mapping[str, Any]) -> tupl
     rank = table["configuration_key"].map(order).to_numpy(dtype=np.int64)
     table = table.assign(_rank=rank).sort_values(["_rank", *identity[1:]], kind="stable")
     once = table.drop_duplicates(identity, keep="last")
-    counts = {"clipped_values": int(huge.sum()), "duplicate_rows": len(table) - len(once)}
-    return once[kept].reset_index(drop=True), counts
+    counts: dict[str, object] = {"clipped_values": int(huge.sum()), "duplicate_rows": len(table) - len(once)}
+    return once[kept].reset_index(drop=True), counts | _differing(table, names)
+
+
+def _differing(table: pd.DataFrame, names: Sequence[str]) -> dict[str, object]:
+    """How many evaluations have rows of one environment that differ, and in which configurations; empty if none."""
+    evaluation = ["_rank", "replicate", "evaluation"]
+    repeated = table[table.duplicated(evaluation, keep=False)]
+    if not len(repeated):
+        return {}
+    place = [*evaluation, *(["environment"] if "environment" in repeated else [])]
+    distinct = repeated.drop_duplicates([*place, "generator_step", "finite", *names])  # here NaN equals NaN
+    differing = distinct[distinct.duplicated(place)].drop_duplicates(evaluation)
+    if not len(differing):
+        return {}
+    keys = list(dict.fromkeys(str(key) for key in differing["configuration_key"]))
+    return {"differing_duplicates": len(differing), "differing_configurations": keys}
 
 
 def build_runs(plan: Mapping[str, Any], curves: pd.DataFrame, judging: Judging) -> pd.DataFrame:

@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 from scipy import stats
 
+from analysis.cautions_environment import ENVIRONMENT_CHECKS
 from analysis.cautions_records import RECORD_CHECKS, Caution, Tables, caution, if_any, nested
+from analysis.cost import some_turns, turns
 from analysis.estimators import holm
 from analysis.frames import PENALTY_PARAMETERS, StudyFrames
 from analysis.weights import inference_target
+from analysis.wording import listed, percent, shown
 
 MANY_FAILED = 0.05
 MANY_UNDER_TRAINED = 0.10
+MAX_NAMED = 3
 
 
 def warnings_list(frames: StudyFrames, tables: Tables) -> list[Caution]:
@@ -131,11 +135,40 @@ def _shared_seeds(frames: StudyFrames, tables: Tables) -> Caution | None:
 
 def _horizon_limited(frames: StudyFrames, tables: Tables) -> Caution | None:
     losses = tables["losses"]
+    affected = [str(label) for label in losses.loc[losses["under_trained"] > MANY_UNDER_TRAINED, "loss"]]
+    told = _at_shorter_budgets(tables.get("horizons", pd.DataFrame()), affected)
     return if_any(
         "W12",
         "Many runs were still improving at the end",
-        losses.loc[losses["under_trained"] > MANY_UNDER_TRAINED, "loss"],
-        "their success depends on the budget: a longer one may change the order",
+        affected,
+        f"their success depends on the budget: a longer one may change the order{told}",
+    )
+
+
+def _at_shorter_budgets(table: pd.DataFrame, labels: Sequence[str]) -> str:
+    """; success at 0.5, 0.75 and 1 of it: hinge 10, 33 and 50 %."""
+    if not len(table) or not labels:
+        return ""
+    named = []
+    for label in labels[:MAX_NAMED]:
+        own = table[table["loss"] == label]
+        shares = [percent(float(share)).removesuffix(" %") for share in own["success"]]
+        named.append(f"{shown(label)} {listed(shares)} %")
+    rest = len(labels) - len(named)
+    fractions = listed([f"{float(fraction):g}" for fraction in dict.fromkeys(table["fraction"])])
+    others = f"; and {rest} other{'s' * (rest > 1)}" if rest else ""
+    return f"; success at {fractions} of it: {'; '.join(named)}{others}"
+
+
+def _costly_order(frames: StudyFrames, tables: Tables) -> Caution | None:
+    """Intervals of the incidence are those of a grid with seeds of its own in every cell."""
+    table = tables.get("cost", pd.DataFrame())
+    turned = [turn for turn in turns(table) if turn.shown] if inference_target(frames) == "grid" else []
+    return if_any(
+        "W24",
+        "The order of the losses is another at equal cost",
+        [f"{turn.ahead} / {turn.behind}" for turn in turned],
+        f"counted in gradient evaluations instead of generator steps, {some_turns(turned)}",
     )
 
 
@@ -200,11 +233,13 @@ CHECKS: Sequence[Callable[[StudyFrames, Tables], Caution | None]] = (
     _unbalanced,
     _shared_seeds,
     *RECORD_CHECKS,
+    *ENVIRONMENT_CHECKS,
     _horizon_limited,
     _crossing,
     _degenerate,
     _few_drawn,
     _single_weight,
+    _costly_order,
 )
 
 

@@ -28,7 +28,9 @@ from analysis.figures_style import (
 from analysis.wording import percent, shown
 
 _DASHES = {"converged": "-", "collapsed": (0, (4, 1.6)), "diverged": (0, (1.2, 1.4))}
-_LINES = ("#0b5c8a", "#d55e00", "#009e73", "#a8447c", "#b57c00", "#4a4f55", "#56b4e9", "#8a5fb0")
+LINES = ("#0b5c8a", "#d55e00", "#009e73", "#a8447c", "#b57c00", "#4a4f55", "#56b4e9", "#8a5fb0")
+"""Colours of lines that stand for losses, in the page's order."""
+
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _TALL, _STEP = 118.0, 206.0
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -111,7 +113,7 @@ def budget_figure(table: pd.DataFrame, *, column: str) -> Figure:
         ends = []
         for i, loss in reversed(list(enumerate(losses))):
             own = table[table["loss"] == loss].sort_values("settings")
-            colour = _LINES[i] if i < len(_LINES) else FAINT
+            colour = LINES[i] if i < len(LINES) else FAINT
             marker = _MARKERS[i] if i < len(_MARKERS) else ""
             x, y = np.log2(own["settings"].to_numpy(dtype=float)), own[column].to_numpy(dtype=float)
             look: dict[str, Any] = {
@@ -121,7 +123,7 @@ def budget_figure(table: pd.DataFrame, *, column: str) -> Figure:
                 "markeredgewidth": 0.6,
             }
             axes.plot(x, y, color=colour, linewidth=1.6, clip_on=False, zorder=3, **look)
-            ends.append((float(y[-1]), float(x[-1]), loss, colour if i < len(_LINES) else SOFT))
+            ends.append((float(y[-1]), float(x[-1]), loss, colour if i < len(LINES) else SOFT))
         _budget_axes(axes, sorted(set(table["settings"].astype(int))))
         _name_ends(axes, ends, tall)
         height = figure.get_size_inches()[1] * 96

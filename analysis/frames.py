@@ -47,6 +47,7 @@ class StudyFrames:
     plan: Mapping[str, object]
     provenance: Mapping[str, object]
     sample_source: Callable[[Collection[str] | None], pd.DataFrame] = field(default=_no_samples, repr=False)
+    last_sample_source: Callable[[str, Collection[int]], pd.DataFrame] | None = field(default=None, repr=False)
 
     def samples(
         self, configuration_keys: Collection[str] | None = None, replicates: Collection[int] | None = None
@@ -59,6 +60,14 @@ class StudyFrames:
         if replicates is not None:
             rows = rows[rows["replicate"].isin(list(replicates))]
         return rows.reset_index(drop=True)
+
+    def last_samples(self, configuration_key: str, replicates: Collection[int]) -> pd.DataFrame:
+        """The newest kept samples of these replicates of one configuration (columns SAMPLE_COLUMNS)."""
+        if self.last_sample_source is not None:
+            return self.last_sample_source(configuration_key, replicates)
+        rows = self.samples([configuration_key], replicates)
+        newest = rows.groupby("replicate")["generator_step"].transform("max")
+        return rows[rows["generator_step"] == newest].reset_index(drop=True)
 
     @property
     def interim(self) -> bool:

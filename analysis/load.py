@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import numpy as np
 import pandas as pd
 
 from analysis.assemble import Judging, build_runs, clean_curves, merge_plans
+from analysis.environments import ENVIRONMENT_TAG, environment_counts
 from analysis.frames import SAMPLE_COLUMNS, StudyFrames
+from analysis.load_samples import LastSamples
 from analysis.wording import did_you_mean
 from study.outcomes import Criteria
 
@@ -102,6 +105,8 @@ def load_study(
     study, or nothing of its plan has reached MLflow.
     """
     folder = _home(home)
+    if tracking_uri is None:
+        _require_sent(folder / name)
     store = Store(store_uri(name, home=home, tracking_uri=tracking_uri))
     experiment = store.experiment_id(name)
     launches, configurations = store.runs(experiment, "study"), store.runs(experiment, "configuration")
@@ -125,6 +130,7 @@ def load_study(
         plan=plan,
         provenance=_provenance(name, plan, used, launches, configurations) | oddities | {"interim": interim},
         sample_source=partial(_read_samples, store, configurations),
+        last_sample_source=LastSamples(store, configurations),
     )
 
 
@@ -146,7 +152,7 @@ def load_replicate(
     with tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch:
         parts = _replicates(store, own, Path(scratch))
     found = [rows[rows["replicate"] == replicate] for rows in parts]
-    found = [rows for rows in found if len(rows)]
+    found = [rows.drop(columns="environment") for rows in found if len(rows)]
     return found[-1].sort_values("evaluation", ignore_index=True) if found else pd.DataFrame()
 
 
@@ -177,13 +183,15 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
 
 
 def _replicates(store: Store, configurations: Sequence[Recorded], scratch: Path) -> list[pd.DataFrame]:
-    """The rows of every configuration run that has some, with its configuration_key."""
+    """The rows of every configuration run that has some, with its configuration_key and its environment's number."""
     parts = []
+    environments: dict[str, int] = {}
     for run in configurations:
         path = store.artifact(run, "replicates.parquet", scratch)
         if path is not None:
-            rows = pd.read_parquet(path)
-            parts.append(rows.assign(configuration_key=run.tags["ganstudy.configuration_key"]))
+            number = environments.setdefault(run.tags.get(ENVIRONMENT_TAG, ""), len(environments))
+            key = run.tags["ganstudy.configuration_key"]
+            parts.append(pd.read_parquet(path).assign(configuration_key=key, environment=np.int32(number)))
     return parts
 
 
@@ -243,6 +251,7 @@ def _provenance(
         "criteria": asdict(criteria),
         "criteria_hash": criteria.hash,
         "commits": commits,
+        "environments": environment_counts([run.tags for run in configurations], plan) or "not recorded",
         "versions": versions("mlflow", "numpy", "pandas", "scipy"),
     }
 
@@ -259,6 +268,14 @@ def _recorded(run: Any) -> Recorded:
 
 def _home(home: str | Path | None) -> Path:
     return Path(home if home is not None else os.environ.get(HOME_VARIABLE) or "runs")
+
+
+def _require_sent(root: Path) -> None:
+    """An attempt that ran offline told MLflow nothing: a report would call its replicates missing."""
+    path = root / "launch.json"
+    if path.is_file() and _read_mapping(path).get("offline"):
+        name = root.name
+        raise LookupError(f"study {name!r} ran offline and MLflow lacks its results: `ganstudy sync {name}` sends them")
 
 
 def _launched_with(root: Path) -> str | None:

@@ -14,6 +14,7 @@ from analysis.figures import SHARE_ORDER, outcome_table, segment_look
 from analysis.figures_cells import cell_of
 from analysis.figures_style import OUTCOMES
 from analysis.frames import StudyFrames
+from analysis.loss_names import page_address
 from analysis.wording import number_text, p_text, percent, percent_range, points, rate_text, short_verdict, shown
 
 MOST_RUNS_LISTED = 4000
@@ -37,6 +38,7 @@ def leaderboard(frames: StudyFrames, tables: Mapping[str, pd.DataFrame]) -> list
 def _board_row(row: Mapping[Any, Any], share: Mapping[Any, Any], runs: pd.DataFrame) -> dict[str, Any]:
     return {
         "loss": row["loss"],
+        "page": page_address(str(row["loss"])),
         "success": _interval(row["success"], row["success_low"], row["success_high"]),
         "unstable": _interval(row["unstable"], row["unstable_low"], row["unstable_high"]),
         "stack": _stack(share),
@@ -109,6 +111,11 @@ def pair_rows(contrasts: pd.DataFrame) -> list[dict[str, Any]]:
                 "unstable": "" if "stable" in row["verdict"] else row["unstable_verdict"],
                 "decided": bool(row["winner"]),
                 "needed": f"about {int(needed)}" if not pd.isna(needed) else row["seeds_note"],
+                "needed_order": "" if pd.isna(needed) else int(needed),
+                "p_order": "" if math.isnan(row["p_exact"]) else row["p_exact"],
+                "holm_order": "" if math.isnan(row["p_holm"]) else row["p_holm"],
+                "single_order": "" if math.isnan(row["low_95"]) else row["low_95"],
+                "joint_order": "" if math.isnan(row["low"]) else row["low"],
             }
         )
     return rows
@@ -124,15 +131,18 @@ def cell_rows(frames: StudyFrames, cells: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             "loss": row["loss"],
+            "page": page_address(str(row["loss"]), int(number)),
             "k": number_text(row["k"]),
             "rate": rate_text(row["learning_rate"]),
             "share": f"{row['converged']}/{row['judged']}",
+            "order": -1.0 if math.isnan(row["share"]) else row["share"],
             "range": f"{percent(row['low'])} to {percent(row['high'])}",
+            "low": row["low"],
             "undecided": bool(row["undecided"]),
             "outcomes": row["outcomes"],
             "runs": endings.get((row["loss"], _id(row["k"]), _id(row["learning_rate"])), []),
         }
-        for row in cells.to_dict("records")
+        for number, row in zip(cells.index, cells.to_dict("records"), strict=True)
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,26 @@ def render_template(
     ``css`` and ``script`` are our own files' text, named by hash in the page's policy; no text of a study may be in
     them.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,  # for every name, not only .html: the templates end in .j2
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = _environment()
     environment.filters.update(filters)
     return environment.get_template(name).render(
         css=Markup(css),  # noqa: S704
         script=Markup(script),  # noqa: S704
         policy=content_policy(css, script),
         **context,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """One for all pages: it keeps compiled templates, of which a report renders one as often as it has losses."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,  # for every name, not only .html: the templates end in .j2
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 

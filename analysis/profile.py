@@ -7,11 +7,17 @@ from functools import reduce
 
 import pandas as pd
 
+from analysis.cost import cost_table
+from analysis.differences import differences_table
 from analysis.dirac_cells import is_dirac
+from analysis.early_warning import early_warning_table
 from analysis.frames import StudyFrames
+from analysis.histories import histories
+from analysis.horizons import horizons_table
 from analysis.multiverse import PAIR_COLUMNS, VARIANT_COLUMNS, multiverse
 from analysis.ranges import certified_table, sensitivity_table, zones_table
 from analysis.ranks import quality_table, superiority_table
+from analysis.shake import in_study_order, run_shake, shake_medians, shake_table
 from analysis.subspaces import edges_table, spaces, subspace_pairs, subspaces_table
 from analysis.times import incidence_table, times_table
 from analysis.tuned import budget_table, tuned_table
@@ -21,6 +27,7 @@ PROFILE_FILES: tuple[str, ...] = (
     "profile",
     "budget",
     "incidence",
+    "early_warning",
     "variance",
     "zones",
     "spaces",
@@ -28,12 +35,18 @@ PROFILE_FILES: tuple[str, ...] = (
     "edges",
     "criteria_variants",
     "criteria_pairs",
+    "cells_differences",
+    "shake",
+    "shake_runs",
+    "cost",
+    "horizons",
 )
 """Tables that the report writes as files of their own; ``superiority`` goes into contrasts.csv."""
 
 
-def profile_table(frames: StudyFrames) -> pd.DataFrame:
-    """One row per label: tuned success, quality with failures, time to convergence, certified range, seed lottery."""
+def profile_table(frames: StudyFrames, shaken: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row per label: tuned success, quality with failures, time to convergence, certified range, seed lottery,
+    shake of single runs (``shaken``: from ``run_shake``, where it is known)."""
     times = times_table(frames)
     prices = times_table(frames, "gradient_evaluations").rename(columns=lambda c: c.replace("mean_time", "mean_cost"))
     parts = [
@@ -44,6 +57,7 @@ def profile_table(frames: StudyFrames) -> pd.DataFrame:
         certified_table(frames),
         sensitivity_table(frames),
         icc_table(frames),
+        shake_medians(frames, run_shake(frames) if shaken is None else shaken),
     ]
     return reduce(lambda left, right: left.merge(right, on="loss", how="left"), parts)
 
@@ -60,12 +74,15 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
     judged_here = criteria_variants and frames.criteria is not None and len(frames.curves) > 0
     empty = {"variants": pd.DataFrame(columns=list(VARIANT_COLUMNS)), "pairs": pd.DataFrame(columns=list(PAIR_COLUMNS))}
     other = multiverse(frames) if judged_here else empty
-    parts = spaces(frames)
+    parts, found, incidence = spaces(frames), histories(frames), incidence_table(frames)
+    shaken = run_shake(frames, found)
+    shake_runs = in_study_order(shaken, frames.labels())
     return {
-        "profile": profile_table(frames),
+        "profile": profile_table(frames, shaken),
         "superiority": superiority_table(frames),
         "budget": budget_table(frames),
-        "incidence": incidence_table(frames),
+        "incidence": incidence,
+        "early_warning": early_warning_table(frames),
         "variance": variance_table(frames),
         "zones": zones_table(frames),
         "spaces": subspaces_table(frames, parts),
@@ -73,6 +90,11 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
         "edges": edges_table(frames),
         "criteria_variants": other["variants"],
         "criteria_pairs": other["pairs"],
+        "cells_differences": differences_table(frames),
+        "shake": shake_table(shake_runs),
+        "shake_runs": shake_runs,
+        "cost": cost_table(frames, incidence),
+        "horizons": horizons_table(frames, found),
     }
 
 

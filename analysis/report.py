@@ -15,6 +15,8 @@ from analysis.compare import ALPHA, DELTA, cells_table, contrasts_table, headlin
 from analysis.drawn import Drawn
 from analysis.files import csv_text, json_text, replaced_folder, write_manifest, write_parquet, write_text
 from analysis.frames import StudyFrames
+from analysis.loss_names import FOLDER
+from analysis.loss_pages import loss_pages
 from analysis.page_input import SEVERITIES, PageFigure, PageInput
 from analysis.profile import PROFILE_FILES, stability_profile, with_superiority
 from analysis.report_figures import draw_all
@@ -145,6 +147,8 @@ def _write(frames: StudyFrames, report: Report, folder: Path) -> None:
     )
     write_text(folder / "report.html", render(page))
     write_text(folder / "report.md", markdown(page))
+    for name, text in loss_pages(page):
+        write_text(folder / FOLDER / name, text)
     write_manifest(folder)
 
 

@@ -47,7 +47,7 @@ def examples_of(frames: StudyFrames) -> Iterator[Drawn]:
             caption=caption,
             alt=alt,
             heading=heading,
-            commands=tuple(_replay_command(frames.study, example) for example in chosen.to_dict("records")),
+            commands=tuple(replay_command(frames.study, example) for example in chosen.to_dict("records")),
         )
 
 
@@ -63,7 +63,7 @@ def _example_words(outcome: str, chosen: pd.DataFrame, runs: pd.DataFrame, scale
     return text, f"Examples of {look.word} runs. {'; '.join(described)}"
 
 
-def _replay_command(study: str, example: Mapping[Any, Any]) -> str:
+def replay_command(study: str, example: Mapping[Any, Any]) -> str:
     """What trains this replicate again and shows its samples as a film."""
     key, replicate = shown(example["configuration_key"]), int(example["replicate"])
     return f"ganstudy replay {shown(study, limit=64)} --configuration {key} --replicate {replicate}"
@@ -157,5 +157,5 @@ def orbits_of(frames: StudyFrames) -> Iterator[Drawn]:
             caption=orbit_caption(OUTCOMES[outcome].word, count=count, shown=len(chosen)),
             alt=f"Radius and path of {OUTCOMES[outcome].word} runs",
             heading=OUTCOMES[outcome].word,
-            commands=tuple(_replay_command(frames.study, example) for example in chosen.to_dict("records")),
+            commands=tuple(replay_command(frames.study, example) for example in chosen.to_dict("records")),
         )

@@ -10,9 +10,11 @@ from markupsafe import Markup, escape
 from analysis import report_text as words
 from analysis.dirac_cells import is_dirac
 from analysis.figures import SHARE_ORDER, segment_look
+from analysis.figures_early import early_words
 from analysis.figures_style import OUTCOMES
 from analysis.files import plain
 from analysis.frames import StudyFrames
+from analysis.loss_names import page_address
 from analysis.page_input import PageInput
 from analysis.page_rows import cell_rows, leaderboard, pair_rows
 from analysis.pages import read_part, render_template
@@ -24,6 +26,7 @@ from analysis.profile_rows import (
     robustness_words,
     space_rows,
 )
+from analysis.report_details import cost_sentence, detail_terms, horizon_rows
 from analysis.report_dirac import OUTCOME_MEANINGS, rule_rows
 from analysis.wording import shown
 
@@ -40,6 +43,7 @@ def render(page: PageInput) -> str:
         filters={
             "shown": lambda value, limit=LONG: shown(value, limit=limit),
             "named": breakable,
+            "page": page_address,
             "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
         },
         **_context(page),
@@ -68,8 +72,11 @@ def _context(page: PageInput) -> dict[str, Any]:
         "profile": profile_rows(page.tables),
         "horizon": horizon_words(page.tables),
         "certify": certify_words(page.tables),
+        "early": early_words(page.tables["early_warning"]),
         "robustness": robustness_words(page.robustness) if len(page.tables["profile"]) else "",
         "spaces": space_rows(page.tables),
+        "cost": cost_sentence(page.tables),
+        "horizons": horizon_rows(page.tables) if any(w["id"] == "W12" for w in page.warnings) else ([], []),
         "segments": [(name, *segment_look(name)) for name in SHARE_ORDER],
         "meanings": outcome_meanings(frames),
         "figures": by_name,
@@ -82,7 +89,7 @@ def _context(page: PageInput) -> dict[str, Any]:
         "rejudged": _rejudged(frames),
         "calibration": described_calibration(spec_calibration),
         "losses": words.loss_rows(frames.runs, frames.labels()),
-        "methods": [*words.methods(frames, losses, contrasts), *method_terms(page.tables)],
+        "methods": [*words.methods(frames, losses, contrasts), *method_terms(page.tables), *detail_terms(page.tables)],
         "provenance": facts(page.provenance),
         "files": page.files,
     }

@@ -9,9 +9,11 @@ import pandas as pd
 from analysis.compare import by_success
 from analysis.dirac_cells import is_dirac
 from analysis.drawn import Drawn
+from analysis.figures_early import early_caption, early_figure, early_rows
 from analysis.figures_profile import budget_figure, incidence_figure
 from analysis.figures_robustness import lead_table, multiverse_figure, variance_figure
 from analysis.frames import StudyFrames
+from analysis.report_details import draw_details
 from analysis.report_text import TARGETS
 from analysis.robustness import Robustness, held_variants, robustness
 
@@ -28,6 +30,8 @@ def draw_profile(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
     incidence = _ordered(tables["incidence"], order)
     if len(incidence):
         yield _incidence(frames, incidence)
+    if len(early_rows(tables["early_warning"])):
+        yield _early(tables["early_warning"])
     budget = _ordered(tables["budget"], order)
     if budget["settings"].nunique() > 1:
         yield _budget(budget, target, used)
@@ -37,6 +41,7 @@ def draw_profile(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
     found = robustness(tables)
     if found.variants:
         yield _multiverse(found, tables, used, target)
+    yield from draw_details(frames, tables)
 
 
 def _ordered(table: pd.DataFrame, order: list[str]) -> pd.DataFrame:
@@ -58,6 +63,16 @@ def _incidence(frames: StudyFrames, table: pd.DataFrame) -> Drawn:
             "Johansen; the declared weights). Bands: 95 % interval at each step, Wilson at the effective number of "
             f"runs. n = {len(runs)} runs. Inference target: {TARGETS['grid']}."
         ),
+    )
+
+
+def _early(table: pd.DataFrame) -> Drawn:
+    return Drawn(
+        name="early_warning",
+        figure=early_figure(table),
+        tables={"early_warning": early_rows(table)},
+        alt="How often each measurement at a fifth of the budget names the run of a setting that will end unstable",
+        caption=early_caption(table),
     )
 
 

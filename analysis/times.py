@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from analysis.bounded import score_interval
 from analysis.estimators import Cells, Estimate, Floats, weighted_share
 from analysis.frames import StudyFrames
 from analysis.weights import weights
-from trainers.catalogue import PENALTIES, gradient_evaluations_per_step
+from trainers.catalogue import PENALTIES, UPDATES, gradient_evaluations_per_step
 
 Axis = Literal["generator_steps", "gradient_evaluations"]
 """Unit of time: generator updates, or their price 1 + k (1 + penalised) in gradient evaluations."""
@@ -134,7 +134,7 @@ def run_times(frames: StudyFrames, axis: Axis = "generator_steps") -> pd.DataFra
     outside training is followed to its last evaluation. NaN where the time is not recorded or has no price.
     """
     runs = frames.runs
-    price = np.array([_price(row, axis) for row in runs.to_dict("records")])
+    price = _prices(runs, axis)
     event = pd.to_numeric(runs.get("t_event", pd.Series(math.nan, runs.index)), errors="coerce").to_numpy(float)
     outcome = runs["outcome"].to_numpy(dtype=str)
     time = np.where(np.isin(outcome, CAUSES), event, math.inf)
@@ -145,12 +145,20 @@ def run_times(frames: StudyFrames, axis: Axis = "generator_steps") -> pd.DataFra
     return table.assign(time=time * price, cause=cause, horizon=_horizons(frames) * price)
 
 
-def _price(run: Mapping[Any, Any], axis: Axis) -> float:
+def _prices(runs: pd.DataFrame, axis: Axis) -> Floats:
+    """What one generator step of each run costs on the axis; NaN where that is not known."""
     if axis == "generator_steps":
-        return 1.0
-    k, penalty = run.get("k", math.nan), str(run.get("penalty", ""))
-    known = penalty in PENALTIES and not pd.isna(k)
-    return float(gradient_evaluations_per_step(k=int(k), penalty=penalty)) if known else math.nan
+        return np.ones(len(runs))
+    absent = pd.Series(None, index=runs.index, dtype=object)
+    told = zip(*(runs.get(name, absent) for name in ("k", "penalty", "updates")), strict=True)
+    return np.array([_price(k, str(penalty), updates) for k, penalty, updates in told], dtype=float)
+
+
+def _price(k: Any, penalty: str, updates: Any) -> float:
+    order = "alternating" if pd.isna(updates) else str(updates)
+    if pd.isna(k) or order not in UPDATES or not (penalty in PENALTIES or ":" in penalty):
+        return math.nan
+    return float(gradient_evaluations_per_step(k=int(k), penalty=penalty, updates=order))
 
 
 def _last_steps(frames: StudyFrames) -> Floats:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from analysis.arms import Arm, gap, matched
-from analysis.estimators import Estimate, Strata, holm, permutation_p, seeds_for_power
+from analysis.estimators import Estimate, Floats, Strata, holm, permutation_p, seeds_for_power
 from analysis.weights import Target
 
 CROSSING = "crossing: no single winner, see the map"
@@ -121,15 +121,28 @@ def bounded_gap(a: Arm, b: Arm, target: Target, *, alpha: float) -> Estimate:
 
 def crosses(strata: Strata, *, alpha: float) -> bool:
     """Whether matched cells differ in opposite directions, each after Holm over the cells (one exact test a cell)."""
-    seen = strata.both_seen()
-    p_values, signs = [], []
-    for i in range(len(seen.weights)):
-        a, n_a = int(seen.successes_a[i]), int(seen.runs_a[i])
-        b, n_b = int(seen.successes_b[i]), int(seen.runs_b[i])
-        p_values.append(cell_p(a, n_a, b, n_b))
-        signs.append(a / n_a - b / n_b)
-    shown = {math.copysign(1, sign) for sign, p in zip(signs, holm(p_values), strict=True) if p <= alpha and sign != 0}
-    return len(shown) == 2
+    tests = cell_tests(strata)
+    shown = tests.difference[(tests.p_holm <= alpha) & (tests.difference != 0)]
+    return bool((shown > 0).any() and (shown < 0).any())
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellTests:
+    """Cell by cell [cells]: share of A minus share of B, exact p, and p after Holm; NaN where an arm has no runs."""
+
+    difference: Floats
+    p: Floats
+    p_holm: Floats
+
+
+def cell_tests(strata: Strata) -> CellTests:
+    """Every matched cell tested by itself: ``cell_p``, and Holm over the cells in which both arms have runs."""
+    counts = (strata.successes_a, strata.runs_a, strata.successes_b, strata.runs_b)
+    found = np.full((2, len(strata.weights)), math.nan)
+    for i in np.flatnonzero((strata.runs_a > 0) & (strata.runs_b > 0) & (strata.weights > 0)):
+        a, n_a, b, n_b = (int(column[i]) for column in counts)
+        found[:, i] = a / n_a - b / n_b, cell_p(a, n_a, b, n_b)
+    return CellTests(difference=found[0], p=found[1], p_holm=np.array(holm(list(found[1]))))
 
 
 @lru_cache(maxsize=100_000)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tests.analysis.mutants import mutants_table
 from tests.analysis.simulations import SCENARIOS, table
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "simulations.md"
@@ -23,9 +24,16 @@ that begin with "wrong:" are methods that must fail, which shows that the simula
 """
 
 
+MUTANTS = """## Planted defects
+
+Each of these defects was planted in the real function, and the named checks, which are ordinary tests and scenarios of
+the suite, were seen to fail with it and to pass without (`tests/analysis/test_mutants.py` repeats that every time).
+"""
+
+
 def main() -> None:
     rows = [row for scenario in SCENARIOS for row in scenario()]
-    text = table(rows)
+    text = f"{table(rows)}\n\n{MUTANTS}\n{mutants_table()}"
     if "--write" in sys.argv[1:]:
         DOCUMENT.write_text(f"{INTRODUCTION}\n{text}\n", encoding="utf-8")
     print(text)

@@ -11,6 +11,7 @@ import re
 import pandas as pd
 import pytest
 
+from analysis.figures_early import early_words
 from analysis.files import OutputError
 from analysis.profile import PROFILE_FILES
 from analysis.report import build_report
@@ -99,10 +100,16 @@ class TestFiles:
         expected = "report.html report.json runs.parquet runs.csv cells.csv losses.csv contrasts.csv curves.parquet"
         assert {*expected.split(), "warnings.json", "provenance.json", "manifest.json"} <= names
         assert {f"{name}.csv" for name in PROFILE_FILES} | {"report.md"} <= names
-        for figure in ("incidence", "budget", "variance", "criteria"):
+        for figure in ("incidence", "early_warning", "budget", "variance", "criteria"):
             assert {f"figures/{figure}.{kind}" for kind in ("svg", "png", "csv")} <= names
         for figure in ("outcome_bars", "phase_diagrams", "learning_rate_response", "pairwise", "examples_converged"):
             assert {f"figures/{figure}.{kind}" for kind in ("svg", "png", "csv")} <= names
+
+    def test_what_tells_early_has_a_section(self, built):
+        page, words = page_of(built.folder), early_words(built.tables["early_warning"])
+        assert ("a", {"href": "#early"}) in page.elements
+        assert words in page.text
+        assert "of the same setting will end unstable" in words
 
     def test_two_builds_are_equal_byte_by_byte(self, frames, built, tmp_path):
         again = build_report(frames, out=tmp_path / "again").folder
@@ -206,12 +213,12 @@ class TestPage:
             if "src" in attributes:
                 assert attributes["src"].startswith("data:image/")
             if "href" in attributes:
-                assert re.fullmatch(r"#[\w-]+|(figures/)?[\w]+\.\w+", attributes["href"])
+                assert re.fullmatch(r"#[\w-]+|(figures/)?[\w]+\.\w+|losses/\w+\.html(#cell-\d+)?", attributes["href"])
 
     def test_every_linked_file_exists(self, built):
         links = {a["href"] for tag, a in page_of(built.folder).elements if tag == "a" and not a["href"].startswith("#")}
         assert len(links) > 10
-        assert [link for link in links if not (built.folder / link).is_file()] == []
+        assert [link for link in links if not (built.folder / link.partition("#")[0]).is_file()] == []
 
     def test_headline_and_every_section_are_shown(self, built):
         text = " ".join("".join(page_of(built.folder).text).replace("\u00a0", " ").split())

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from analysis.report import build_report
+from tests.analysis.driven_browser import OFFLINE, QUIET, driven
 from tests.analysis.synthetic import make_frames
 
 BROWSER = next(
@@ -21,8 +22,6 @@ pytestmark = [
         BROWSER is None, reason="no chromium on this machine: the page is checked without a browser only"
     ),
 ]
-QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars")
-OFFLINE = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +71,63 @@ def test_the_screenshot_is_styled_and_fits(built, tmp_path, width):
     assert not ink[:, -20:].any()
     green = (abs(pixels - np.array([0, 158, 115])).sum(axis=2) < 12).sum()
     assert green > 2000  # the converged share is drawn
+
+
+@pytest.fixture
+def tab(tmp_path):
+    with driven(BROWSER, tmp_path / "driven") as found:
+        yield found
+
+
+COLUMN = """[...document.querySelectorAll("{table} tbody tr")].map((r) => r.children[{column}].textContent.trim())"""
+
+
+def test_every_table_sorts_by_keyboard_and_says_so(built, tab):
+    """Focus and Enter alone: names from A on, then back; numbers from the largest; what is unknown stays last."""
+    tab.open((built.folder / "report.html").as_uri())
+    assert tab.run('document.querySelectorAll("table:not(.sortable)").length') == 0
+    assert tab.run('[...document.querySelectorAll("table")].every((t) => t.querySelector("th button"))')
+    names = COLUMN.format(table=".board", column=0)
+    for wanted, state in ((["minimax", "wgan_gp"], "ascending"), (["wgan_gp", "minimax"], "descending")):
+        tab.run('document.querySelector(".board th button").focus()')
+        tab.press("Enter")
+        assert tab.run(names) == wanted
+        assert tab.run('document.querySelector(".board th").getAttribute("aria-sort")') == state
+    for column in (0, 3):
+        tab.run(f'document.querySelectorAll("#phases table th")[{column}].querySelector("button").click()')
+    shares = [tuple(map(int, text.split("/"))) for text in tab.run(COLUMN.format(table="#phases table", column=3))]
+    assert [a / b for a, b in shares] == sorted((a / b for a, b in shares), reverse=True)
+    assert tab.run('document.querySelectorAll("#phases [aria-sort]").length') == 1
+
+
+def test_a_cell_of_the_phase_diagrams_shows_its_replicates_and_leads_to_them(built, tab):
+    tab.open((built.folder / "report.html").as_uri())
+    tab.point('a[data-cell="cell-3"] rect')
+    told = tab.run('document.getElementById("readout").textContent')
+    assert "click for curves and samples" in told
+    assert tab.run('document.querySelectorAll("#readout .dots svg").length') == 4
+    tab.click('a[data-cell="cell-3"] rect', loads=True)
+    assert tab.run("location.pathname").endswith(".html")
+    assert "/losses/" in tab.run("location.pathname")
+    assert tab.run('document.querySelector("article:target").id') == "cell-3"
+    assert not tab.refused
+
+
+def test_pointing_at_samples_lifts_the_curves_of_their_replicate(built, tab):
+    tab.open(min((built.folder / "losses").iterdir()).as_uri())
+    tab.point("article .pictures li:nth-child(2) svg")
+    lit = tab.run('[...document.querySelectorAll(".run.lit")].map((g) => g.dataset.run)')
+    named = tab.run('document.querySelector(".pictures li:nth-child(2)").dataset.run')
+    assert lit == [named] * 2  # one line in each of the two charts
+    assert tab.run('document.querySelector(".panels").classList.contains("dim")')
+    assert not tab.refused
+
+
+@pytest.mark.parametrize("width", [760, 1280])
+def test_a_losss_page_fits_its_width(built, tab, width):
+    """Nothing of the page but a table that scrolls by itself is wider than the window."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    tab.send("Emulation.setDeviceMetricsOverride", **size)
+    for page in sorted((built.folder / "losses").iterdir()):
+        tab.open(page.as_uri())
+        assert tab.run("document.documentElement.scrollWidth") <= width

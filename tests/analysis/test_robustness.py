@@ -186,7 +186,7 @@ class TestFigures:
 
     def test_figures_without_numbers_are_left_out(self):
         frames = make_frames(losses=("hinge",), ks=(1,), learning_rates=(1e-3,), replicates=1)
-        assert [drawn.name for drawn in draw_profile(frames, report_tables(frames))] == ["incidence"]
+        assert [drawn.name for drawn in draw_profile(frames, report_tables(frames))] == ["incidence", "shake"]
         lost = make_frames(outcome=lambda *_: "failed", replicates=1)
         assert list(draw_profile(lost, report_tables(lost))) == []
 

@@ -163,6 +163,17 @@ def test_only_convergence_ends_the_waiting():
     assert row["mean_time_low"] < row["mean_time"] < row["mean_time_high"]
 
 
+def test_a_run_that_diverged_early_is_waited_for_to_the_end():
+    """Lost to follow-up at 500 it would leave everyone who is followed converged, half a horizon too early."""
+    frames = make_frames(losses=("hinge",), ks=(1,), outcome=outcomes(["converged", "diverged"]))
+    died = frames.runs["outcome"] == "diverged"
+    runs = frames.runs.assign(t_event=frames.runs["t_event"].where(~died, 500.0))
+    curves = frames.curves[(frames.curves["replicate"] % 2 == 0) | (frames.curves["generator_step"] <= 500)]
+    row = times_table(dataclasses.replace(frames, runs=runs, curves=curves)).iloc[0]
+    assert row["mean_time"] == pytest.approx((1500 + HORIZON) / 2)
+    assert row["runs_lost"] == 0
+
+
 def test_gradient_evaluations_price_k_and_the_penalty():
     frames = make_frames(losses=("minimax", "wgan_gp"), ks=(1, 2), outcome=outcomes(["converged"]))
     runs = run_times(frames, "gradient_evaluations")
