@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEV_INSTALLED := $(VENV)/.dev-installed
 
-.PHONY: study test lint clean help
+.PHONY: study test faults chaos lint clean help
 
 help:  ## the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +27,12 @@ study: $(INSTALLED)  ## installs, runs studies/quickstart.yaml, writes its repor
 
 test: $(DEV_INSTALLED)  ## installs what the tests need and runs them, each file in one of two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+faults: $(DEV_INSTALLED)  ## every fault test, also those that take minutes (docs/faults.md)
+	$(BIN)/python -m pytest tests/faults -m "chaos or not chaos"
+
+chaos: $(DEV_INSTALLED)  ## half an hour of faults on a cluster of three nodes; MINUTES and SEED may be given
+	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
 lint: $(DEV_INSTALLED)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, write_atomic, write_json
 from study.interruption import Interrupted, Interruption
+from study.offline import Nowhere, require_answer
 from study.progress import TRAINING, Ledger, Progress, work_of
-from study.ray_doorway import any_node_alive, ray_session
-from study.share import require_room, share_of
+from study.ray_doorway import any_node_alive, ray_session, studies_on_cluster, total_resources
+from study.share import FairShare, Share, queued_share, require_room, share_of
 from study.tally import Tally
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ class Attempt:
     def _track_and_train(self) -> None:
         from study.tracking import BackgroundTracker
 
-        tracker = make_tracker(self._folder, self._spec, self._plan, self._record["tracking_uri"])
-        background = BackgroundTracker(tracker)
+        background = BackgroundTracker(self._writer())
         background.open(launch=self._record["launch"])  # takes seconds, and so does Ray: both at once
         self._interruption.last_words = lambda: background.close("KILLED", timeout_s=1.0)
         status = "KILLED"
@@ -101,13 +101,24 @@ class Attempt:
             background.sync()  # an earlier driver may have died between a checkpoint and the sending
             self._train(background)
             status = self._status()
-            if not self.interrupted:
+            if not self.interrupted and not self._record["offline"]:
                 self._progress.enter("sending the last results to MLflow")
                 background.deliver(_DRAIN_S, give_up=lambda: self.interrupted)
         finally:
             background.close(status, timeout_s=_HURRIED_S if self.interrupted else _DRAIN_S)
             if background.trouble:
                 self._progress.note(f"{background.trouble}; `ganstudy sync {self._spec.study}` sends the rest")
+
+    def _writer(self) -> Tracker | Nowhere:
+        """What tells MLflow, after a first look whether it answers: Ray is not started for nothing."""
+        from study.mlflow_client import readable_uri
+
+        if self._record["offline"]:
+            self._progress.note(f"offline: MLflow is told nothing; `ganstudy sync {self._spec.study}` sends it later")
+            return Nowhere()
+        uri = self._record["tracking_uri"]
+        require_answer(uri, shown=readable_uri(uri))
+        return make_tracker(self._folder, self._spec, self._plan, uri)
 
     def _train(self, tracker: BackgroundTracker) -> None:
         cohorts = [entry.cohort for entry in self._plan.cohorts if entry.cohort not in self._progress.ledger.ended]
@@ -118,7 +129,9 @@ class Attempt:
             return
         self._progress.enter("starting Ray and opening MLflow")
         cpus = self._spec.resources.cpus_per_trial
-        with ray_session(self._record["address"], log=self._folder.tune / "ray.log", cpus_per_trial=cpus) as cluster:
+        with ray_session(
+            self._record["address"], log=self._folder.tune / "ray.log", cpus_per_trial=cpus, study=self._spec.study
+        ) as cluster:
             self._interruption.install()  # ray.init took SIGTERM
             tracker.opened()
             self._progress.enter(TRAINING)
@@ -129,9 +142,7 @@ class Attempt:
         from study.search import build_tuner
         from study.trainable import trainable
 
-        share = share_of(cluster, self._spec.resources)
-        if self._record["address"] is None:  # a cluster may grow
-            require_room(share, cluster, device=self._spec.resources.device)
+        share, limit = self._share(cluster)
         listener = Listener(
             progress=self._progress,
             tracker=tracker,
@@ -150,6 +161,8 @@ class Attempt:
             attempt=self._record["attempt"],
             callback=listener,
             stopping=self._interruption.poll,
+            limit=limit,
+            shared=self._record["address"] is not None,
         )
         self._interruption.training = True
         try:
@@ -160,6 +173,18 @@ class Attempt:
         finally:
             self._interruption.training = False
             self._interruption.poll(at_once=True)  # the trials may have seen the stop file before us
+
+    def _share(self, cluster: Mapping[str, float]) -> tuple[Share, Callable[[], int]]:
+        """What a trial gets, and how many may be under way; a cluster may grow, and may be used by other studies."""
+        resources = self._spec.resources
+        share = share_of(cluster, resources)
+        if self._record["address"] is None:
+            require_room(share, cluster, device=resources.device)
+            return share, lambda: share.concurrent
+        fair = FairShare(studies=studies_on_cluster, slots=lambda: share_of(total_resources(), resources).concurrent)
+        if share.gpus == 0 and resources.device == "auto":
+            self._progress.note("the cluster has no GPU: trials train on CPU")
+        return queued_share(share, resources, cohorts=len(self._plan.cohorts)), fair
 
     def _constants(self, *, cpus: float, gpus: float) -> dict[str, Any]:
         """What every trial is told, as plain JSON."""

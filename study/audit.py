@@ -64,11 +64,15 @@ def _violations(
     yield from files.violations()
     if mlflow:
         from study.audit_mlflow import StoreAudit
-        from study.launch import recorded_store
+        from study.launch import ran_offline, recorded_store
         from study.reference import read_references
         from study.spec import StudySpec
 
         launch, uri = recorded_store(folder, tracking_uri=tracking_uri)
+        if ran_offline(folder):
+            text = "the last attempt ran offline: `ganstudy sync` sends its results"
+            yield Violation(invariant="I1", subject=f"launch {launch}", text=text)
+            return
         store = StoreAudit(
             plan,
             files.cohorts,

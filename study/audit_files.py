@@ -52,7 +52,7 @@ class FileAudit:
             yield from self._leftovers()
 
     def _cohort(self, cohort: Cohort) -> Iterator[Violation]:
-        found = newest_checkpoint(self._folder.cohort(cohort.cohort))
+        found = newest_checkpoint(self._folder.cohort(cohort.cohort), older=True)
         for line in found.damaged:
             yield Violation(invariant="I6", subject=cohort.cohort, text=f"damaged checkpoint {line}")
         history = found.checkpoint.history() if found.checkpoint else None

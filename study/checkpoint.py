@@ -71,14 +71,14 @@ class Found:
     damaged: tuple[str, ...]
 
 
-def newest_checkpoint(folder: Path) -> Found:
-    """The newest valid checkpoint of a cohort's folder; damaged ones are skipped and named.
+def newest_checkpoint(folder: Path, *, older: bool = False) -> Found:
+    """The newest valid checkpoint of a cohort's folder; damaged ones are skipped and named, with ``older`` all of them.
 
     Safe while another process writes: a folder that moved under the reader is looked up again.
     """
     for _ in range(_RESCANS):
         try:
-            return _scan(folder)
+            return _scan(folder, older=older)
         except _MovedError:
             continue
     raise OSError(f"{folder}: checkpoints kept changing while they were read")
@@ -127,14 +127,19 @@ def write_checkpoint(
     return target
 
 
-def _scan(folder: Path) -> Found:
+def _scan(folder: Path, *, older: bool) -> Found:
+    newest: Checkpoint | None = None
     damaged: list[str] = []
     for path in _candidates(folder):
         try:
-            return Found(checkpoint=_read(path), damaged=tuple(damaged))
+            found = _read(path)
         except DamagedError as problem:
             damaged.append(f"{path.name}: {problem}")
-    return Found(checkpoint=None, damaged=tuple(damaged))
+            continue
+        newest = newest or found
+        if not older:
+            break
+    return Found(checkpoint=newest, damaged=tuple(damaged))
 
 
 def _candidates(folder: Path) -> list[Path]:

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from study.errors import BadInput, WorkFailed
+from study.errors import BadInput
 
 SPEC = Annotated[Path, typer.Argument(metavar="SPEC", help="A study file; `ganstudy init` writes one to start from.")]
 STUDY = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name, as in its file and in `ganstudy list`.")]
@@ -33,6 +33,9 @@ TRACKING_URI = Annotated[
 ADDRESS = Annotated[
     str | None,
     typer.Option(metavar="ADDR", help="A running Ray cluster; default Ray on this machine.", show_default=False),
+]
+OFFLINE = Annotated[
+    bool, typer.Option("--offline", help="Train without MLflow; `ganstudy sync` sends the results later.")
 ]
 SET = Annotated[
     list[str] | None,
@@ -72,8 +75,3 @@ def existing(path: Path) -> Path:
     if not path.exists():
         raise BadInput(f"{path}: no such file; `ganstudy init {path}` writes a study file to start from")
     return path
-
-
-def not_yet(command: str, instead: str) -> NoReturn:
-    """The answer of a command that this version cannot do."""
-    raise WorkFailed(f"`ganstudy {command}` is not yet available in this version; {instead}")

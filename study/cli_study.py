@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from study import cli_cluster
 from study.cli_options import (
     ADDRESS,
     HOME,
     JSON,
+    OFFLINE,
     OPTIONAL_STUDY,
     SET,
     SPEC,
@@ -22,7 +24,6 @@ from study.cli_options import (
     TRACKING_URI,
     err,
     existing,
-    not_yet,
     out,
     print_json,
 )
@@ -39,7 +40,7 @@ _STOP_PATIENCE_S = 60.0
 def register(app: typer.Typer) -> None:
     """Adds these commands in the order a study's life takes."""
     app.command("list")(list_studies)
-    for command in (plan, run, resume, status, stop, sync, audit):
+    for command in (plan, run, resume, cli_cluster.submit, status, stop, sync, audit):
         app.command()(command)
 
 
@@ -90,6 +91,7 @@ def run(
     home: HOME = None,
     address: ADDRESS = None,
     tracking_uri: TRACKING_URI = None,
+    offline: OFFLINE = False,
     overrides: SET = None,
 ) -> None:
     """Run a study to the end, or go on with it; Ctrl-C keeps everything."""
@@ -102,18 +104,38 @@ def run(
             home=home,
             address=address,
             tracking_uri=tracking_uri,
+            offline=offline,
             command=_command(),
             console=err(),
         )
     )
 
 
-def resume(study: STUDY, home: HOME = None, address: ADDRESS = None, tracking_uri: TRACKING_URI = None) -> None:
+def resume(
+    study: STUDY,
+    home: HOME = None,
+    address: ADDRESS = None,
+    tracking_uri: TRACKING_URI = None,
+    offline: OFFLINE = False,
+) -> None:
     """Continue after a crash, Ctrl-C or a lost machine: nothing lost, nothing twice."""
+    if where := cli_cluster.place_of(study, address=address, home=home):
+        cli_cluster.resume_there(study, where, tracking_uri=tracking_uri)
+        return
     find_study(study, home=home)
     from study.launch import resume as launch
 
-    _conclude(launch(study, home=home, address=address, tracking_uri=tracking_uri, command=_command(), console=err()))
+    _conclude(
+        launch(
+            study,
+            home=home,
+            address=address,
+            tracking_uri=tracking_uri,
+            offline=offline,
+            command=_command(),
+            console=err(),
+        )
+    )
 
 
 def status(
@@ -126,9 +148,11 @@ def status(
     """Replicates planned, running, done and failed; outcomes so far; time left."""
     from study.status import print_status, study_status
 
-    _refuse_jobs(address, "status")
     if study is None:
         list_studies(home=home, tracking_uri=tracking_uri, as_json=as_json)
+        return
+    if where := cli_cluster.place_of(study, address=address, home=home):
+        cli_cluster.status_there(study, where, as_json=as_json)
         return
     folder = find_study(study, home=home)
     now = study_status(folder)
@@ -141,7 +165,9 @@ def status(
 
 def stop(study: STUDY, home: HOME = None, address: ADDRESS = None, tracking_uri: TRACKING_URI = None) -> None:
     """Stop a running study cleanly: its state is kept, `resume` goes on."""
-    _refuse_jobs(address, "stop")
+    if where := cli_cluster.place_of(study, address=address, home=home):
+        cli_cluster.stop_there(study, where)
+        return
     folder = find_study(study, home=home)
     holder = lock_holder(folder)
     if holder is None or not holder.alive:
@@ -216,9 +242,10 @@ def _conclude(result: StudyResult) -> None:
     if result.counts:
         console.print(outcome_text(result.counts))
     console.print(f"results: {result.home / result.study}", soft_wrap=True)
-    console.print(f"MLflow:  {result.tracking_uri}", soft_wrap=True)
     home = f" --home {shlex.quote(str(result.home))}" if result.home != home_folder() else ""
     name = result.study
+    told = f"nothing yet (offline); `ganstudy sync {name}{home}` sends it" if result.offline else result.tracking_uri
+    console.print(f"MLflow:  {told}", soft_wrap=True)
     if result.exit_code == 130:
         console.print(f"interrupted; everything is kept: `ganstudy resume {name}{home}` goes on", soft_wrap=True)
     elif result.counts.get("failed"):
@@ -226,14 +253,8 @@ def _conclude(result: StudyResult) -> None:
     elif result.exit_code == 1:
         console.print(f"some replicates did not end: `ganstudy resume {name}{home}` goes on", soft_wrap=True)
     else:
-        console.print(f"next:    `ganstudy report {name}{home}`", soft_wrap=True)
+        console.print(f"next:    `ganstudy {'sync' if result.offline else 'report'} {name}{home}`", soft_wrap=True)
     raise typer.Exit(result.exit_code)
-
-
-def _refuse_jobs(address: str | None, command: str) -> None:
-    """A cluster's job server is only of use for submitted studies."""
-    if address is not None and address.startswith(("http://", "https://")):
-        not_yet(f"{command} --address {address}", "it needs submitted studies")
 
 
 def reconcile_if_died(folder: StudyFolder, *, tracking_uri: str | None = None) -> None:

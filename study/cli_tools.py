@@ -1,4 +1,4 @@
-"""Commands around studies: init, losses, ui, submit."""
+"""Commands around studies: init, losses, ui."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.cli_check import check_entry
-from study.cli_options import HOME, SET, SPEC, TRACKING_URI, err, existing, not_yet, out
+from study.cli_options import HOME, TRACKING_URI, err, out
 from study.errors import BadInput, WorkFailed
 from study.folder import home_folder
 from trainers.catalogue import LOSSES, PENALTIES, PRESETS, UPDATES, Entry
@@ -29,7 +29,7 @@ def register_init(app: typer.Typer) -> None:
 
 def register_rest(app: typer.Typer) -> None:
     """Adds what comes after the report."""
-    for command in (losses, ui, submit):
+    for command in (losses, ui):
         app.command()(command)
 
 
@@ -97,18 +97,6 @@ def ui(
         raise BadInput(f"no study was recorded under {base}: {base / 'mlflow.db'} does not exist")
     out().print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", soft_wrap=True, markup=False)
     raise typer.Exit(_serve(uri, base, port))
-
-
-def submit(
-    spec: SPEC,
-    address: Annotated[str, typer.Option(metavar="http://HEAD:8265", help="The cluster's job server.")],
-    home: HOME = None,
-    tracking_uri: TRACKING_URI = None,
-    overrides: SET = None,
-) -> None:
-    """Run a study as a Ray job on a cluster; the laptop may close (not yet available)."""
-    existing(spec)
-    not_yet("submit", "on a machine of the cluster, `ganstudy run SPEC --address auto` runs the study")
 
 
 def _section(console: Console, title: str, remark: str) -> None:

@@ -90,6 +90,10 @@ class StudyFolder:
         """Says why a cohort failed; gone when it is tried again."""
         return self.cohort(cohort) / "failure.json"
 
+    def writer_file(self, cohort: str) -> Path:
+        """Names the process that trains a cohort: one that was taken for dead and comes back must not write."""
+        return self.cohort(cohort) / "writer"
+
     def tally_file(self, cohort: str) -> Path:
         """How a complete cohort's replicates ended, for ``status``: made again when it is missing or out of date."""
         return self.cohort(cohort) / "tally.json"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from study.attempt import Attempt
 from study.configurations import Configuration, configurations
 from study.errors import BadInput, WorkFailed
-from study.folder import StudyFolder, find_study, home_folder, locked, now, read_json
+from study.folder import StudyFolder, find_study, home_folder, locked, now, read_json, write_json
 from study.plan import Plan, plan_for
 from study.ray_doorway import local_resources, prepare_environment, ray_session
 from study.spec import StudySpec
@@ -44,6 +44,7 @@ class StudyResult:
     counts: Mapping[str, int]
     planned: int
     exit_code: int
+    offline: bool = False
 
 
 def run(
@@ -52,13 +53,15 @@ def run(
     home: str | Path | None = None,
     address: str | None = None,
     tracking_uri: str | None = None,
+    offline: bool = False,
     command: str = "",
     console: Console | None = None,
 ) -> StudyResult:
     """Runs a study to its end under ``home``, or goes on where an earlier launch of the same spec stopped.
 
     ``address=None`` (or local) starts Ray on this machine. ``tracking_uri=None`` is what the study began with, else
-    $MLFLOW_TRACKING_URI, else a database under the home. Raises SpecError or BadInput for a spec that is invalid or
+    $MLFLOW_TRACKING_URI, else a database under the home. ``offline``: this attempt does not ask for MLflow, a later
+    ``sync_study`` sends what it measured. Raises SpecError or BadInput for a spec that is invalid or
     differs from the one that was begun, WorkFailed when the study is locked or Ray or MLflow cannot be reached.
     """
     checked = _as_spec(spec)
@@ -75,6 +78,7 @@ def run(
         else:
             _refuse_changed(folder, checked)  # another launch may have begun it just before us
         record = _record(folder, checked, address=address, tracking_uri=tracking_uri, command=command)
+        record["offline"] = offline
         return _attempt(folder, checked, plan, record, console)
 
 
@@ -84,6 +88,7 @@ def resume(
     home: str | Path | None = None,
     address: str | None = None,
     tracking_uri: str | None = None,
+    offline: bool = False,
     command: str = "",
     console: Console | None = None,
 ) -> StudyResult:
@@ -94,7 +99,15 @@ def resume(
     folder = find_study(study, home=home)
     spec = _begun_spec(folder)
     address = address or str(_remembered(folder).get("address") or "") or None
-    return run(spec, home=folder.home, address=address, tracking_uri=tracking_uri, command=command, console=console)
+    return run(
+        spec,
+        home=folder.home,
+        address=address,
+        tracking_uri=tracking_uri,
+        offline=offline,
+        command=command,
+        console=console,
+    )
 
 
 def begun_study(folder: StudyFolder) -> tuple[StudySpec, Plan]:
@@ -117,7 +130,14 @@ def sync_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> str:
     with tracker.readable_failures():
         tracker.sync()
         tracker.close(_run_status(folder))
+    if ran_offline(folder):
+        write_json(folder.launch_file, {**_remembered(folder), "tracking_uri": uri, "offline": False})
     return uri
+
+
+def ran_offline(folder: StudyFolder) -> bool:
+    """Whether the last attempt told MLflow nothing and nobody has sent its results since."""
+    return bool(_remembered(folder).get("offline"))
 
 
 def recorded_store(folder: StudyFolder, *, tracking_uri: str | None = None) -> tuple[str, str]:
@@ -130,6 +150,8 @@ def reconcile_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> 
 
     A driver that died after the last replicate ended left nothing to resume: its results are sent, too.
     """
+    if ran_offline(folder):
+        return
     if _run_status(folder) != "KILLED":
         sync_study(folder, tracking_uri=tracking_uri)
         return
@@ -161,6 +183,7 @@ def _attempt(
         tracking_uri=record["tracking_uri"],
         counts=dict(counts),
         planned=plan.replicates,
+        offline=bool(record["offline"]),
         exit_code=130 if not ended and attempt.interrupted else 1 if not ended or counts["failed"] else 0,
     )
 

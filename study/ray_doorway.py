@@ -27,6 +27,9 @@ _QUIET = {
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
 }
 
+STUDY = "ganstudy.study"
+"""What a job's metadata says of the study that it runs."""
+
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Linux, Linux under Windows, AMD: without one of them, asking torch for GPUs is a second wasted."""
 
@@ -51,25 +54,28 @@ def prepare_environment(home: Path) -> None:
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None, *, log: Path, cpus_per_trial: float = 1.0) -> Iterator[dict[str, float]]:
+def ray_session(
+    address: str | None, *, log: Path, cpus_per_trial: float = 1.0, study: str = ""
+) -> Iterator[dict[str, float]]:
     """A Ray of our own on this machine (``address=None``), or the cluster at ``address``; yields its resources.
 
-    What Ray prints goes to the file ``log``: our stdout is for results. Workers get ``worker_environment``.
+    What Ray prints goes to the file ``log``: our stdout is for results. Workers get ``worker_environment``. A cluster
+    is told which ``study`` this driver runs, for the others to share it fairly.
     Uses the Ray of a process that already joined one, and leaves that one running.
     Raises WorkFailed when the cluster cannot be reached.
     """
     import ray
 
     if ray.is_initialized():
-        yield dict(ray.cluster_resources())
+        yield total_resources()
         return
     # 107 bytes is the most a Unix socket's path may have: the folder must lie high up
     temporary = _temporary_folder() if address is None else None
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file, contextlib.redirect_stdout(file), _only_errors_logged():
-            _start(address, temporary, workers=worker_environment(cpus=cpus_per_trial))
-            yield dict(ray.cluster_resources())
+            _start(address, temporary, workers=worker_environment(cpus=cpus_per_trial), study=study)
+            yield total_resources()
     finally:
         _shutdown()
         if temporary is not None:
@@ -81,6 +87,53 @@ def any_node_alive() -> bool:
     import ray
 
     return any(node["Alive"] for node in ray.nodes())
+
+
+def this_node_is_leaving() -> bool:
+    """Whether the machine of this process was given notice (spot interruption, eviction): Ray drains it."""
+    import ray
+    from ray._private.state import state  # Ray Train asks the same way; there is no public name for it
+
+    try:
+        return str(ray.get_runtime_context().get_node_id()) in state.get_draining_nodes()
+    except Exception:  # a head that does not answer has given no notice
+        return False
+
+
+def studies_on_cluster() -> frozenset[str]:
+    """Names of the studies that drivers run on this cluster now, our own too; empty where the head cannot say."""
+    import ray
+    from ray.util.state import list_jobs
+    from ray.util.state.exception import RayStateApiException
+
+    here = ray.get_runtime_context().gcs_address  # this cluster, whatever others the machine runs
+    try:
+        jobs = list_jobs(here, detail=True, limit=1000, timeout=5, raise_on_missing_output=False)
+    except (RayStateApiException, OSError, RuntimeError, ValueError):
+        return frozenset()
+    running = [job for job in jobs if str(job.status) in ("RUNNING", "JobStatus.RUNNING")]
+    return frozenset(str(job.metadata[STUDY]) for job in running if job.metadata and STUDY in job.metadata)
+
+
+def total_resources() -> dict[str, float]:
+    """What the cluster has, or will have when its autoscaler added all that it may: CPU, GPU and more."""
+    import ray
+
+    now = dict(ray.cluster_resources())
+    return now | {name: max(float(most), now.get(name, 0.0)) for name, most in _autoscaled().items()}
+
+
+def _autoscaled() -> dict[str, int]:
+    """The most of each resource that a cluster file allows; empty without an autoscaler.
+
+    Ray Train asks in the same way; the API is Ray's own, so that a version without it means "as it is now".
+    """
+    try:
+        from ray._private.state import state
+
+        return dict(state.get_max_resources_from_cluster_config() or {})
+    except (ImportError, AttributeError, RuntimeError):
+        return {}
 
 
 def local_cpus() -> int:
@@ -117,8 +170,9 @@ def _shutdown() -> None:
             gc.enable()
 
 
-def _start(address: str | None, temporary: Path | None, *, workers: dict[str, str]) -> None:
+def _start(address: str | None, temporary: Path | None, *, workers: dict[str, str], study: str) -> None:
     import ray
+    from ray.job_config import JobConfig
 
     quiet = {"configure_logging": True, "logging_level": logging.CRITICAL, "log_to_driver": False}
     try:
@@ -128,8 +182,11 @@ def _start(address: str | None, temporary: Path | None, *, workers: dict[str, st
                     address="local", num_cpus=local_cpus(), include_dashboard=False, _temp_dir=str(temporary), **quiet
                 )
         else:
-            ray.init(address=address, runtime_env={"env_vars": workers}, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as problem:
+            told = (
+                {STUDY: study} if study and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ else {}
+            )  # a submission's is told
+            ray.init(address=address, runtime_env={"env_vars": workers}, job_config=JobConfig(metadata=told), **quiet)
+    except Exception as problem:  # Ray raises plain ones, too: "The current node timed out during startup"
         where = f"the Ray cluster at {address}" if address else "Ray on this machine"
         mode = os.environ.get("RAY_AUTH_MODE", "unset")
         hint = f" (RAY_AUTH_MODE is {mode}; a cluster with tokens needs RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"

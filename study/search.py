@@ -18,31 +18,34 @@ WORKER_DEATHS_FORGIVEN = 3
 
 
 class PlanOrder(Searcher):  # type: ignore[misc]
-    """Hands out cohorts in plan order; asked to stop, it hands out no more.
+    """Hands out cohorts in plan order, at most ``limit()`` at a time; asked to stop, it hands out no more.
 
     A searcher rather than a grid: trials exist only once they can start, so that a study of thousands of cohorts
     neither fills the driver's memory nor has to start every pending trial to learn that it should end.
     """
 
-    def __init__(self, cohorts: Sequence[str], *, stopping: Callable[[], bool]) -> None:
+    def __init__(self, cohorts: Sequence[str], *, stopping: Callable[[], bool], limit: Callable[[], int]) -> None:
         super().__init__(metric=None, mode=None)
         self._cohorts = list(cohorts)
-        self._handed_out = 0
-        self._stopping = stopping
+        self._handed_out = self._returned = 0
+        self._stopping, self._limit = stopping, limit
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts into files that are never read back; what holds locks stays out."""
-        return {name: value for name, value in self.__dict__.items() if name != "_stopping"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_stopping", "_limit")}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next cohort's configuration, or FINISHED."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next cohort's configuration, None for "not now", or FINISHED."""
         if self._stopping() or self._handed_out == len(self._cohorts):
             return str(Searcher.FINISHED)
+        if self._handed_out - self._returned >= max(1, self._limit()):
+            return None
         self._handed_out += 1
         return {"cohort": self._cohorts[self._handed_out - 1]}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing to learn from: the plan is fixed."""
+        """A place is free; there is nothing to learn: the plan is fixed."""
+        self._returned += 1
 
     def save(self, checkpoint_path: str) -> None:
         """For Tune's own state, which is never read back."""
@@ -63,17 +66,23 @@ def build_tuner(
     attempt: int,
     callback: Callback,
     stopping: Callable[[], bool],
+    limit: Callable[[], int],
+    shared: bool,
 ) -> Tuner:
-    """One Tune trial per cohort, in plan order; killed processes are retried, everything is kept quiet."""
+    """One Tune trial per cohort, in plan order; killed processes are retried, everything is kept quiet.
+
+    ``limit``: how many may be in the queue or running just now. ``shared``: others use the cluster, so that a process
+    ends with its cohort; reused ones start faster (2 s), but Tune always keeps one idle, with its cores.
+    """
     return Tuner(
         tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus}),
         param_space=constants,
         tune_config=TuneConfig(
-            search_alg=PlanOrder(cohorts, stopping=stopping),
+            search_alg=PlanOrder(cohorts, stopping=stopping, limit=limit),
             num_samples=len(cohorts),
             # without it a searcher has one pending trial at a time and the actors start one after the other
             max_concurrent_trials=share.concurrent,
-            reuse_actors=True,
+            reuse_actors=not shared,
             trial_name_creator=lambda trial: trial.config["cohort"],
             trial_dirname_creator=lambda trial: trial.config["cohort"],
         ),

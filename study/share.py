@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 from study.errors import WorkFailed
 from study.sections import Resources
@@ -11,6 +13,7 @@ from study.sections import Resources
 TRIALS_PER_GPU = 4
 """The most that share one GPU unasked: the networks of stability studies are small, their memory is not endless."""
 
+LOOK_EVERY_S = 5.0
 _ROUNDING = 1e-9
 
 
@@ -39,6 +42,38 @@ def share_of(cluster: Mapping[str, float], resources: Resources) -> Share:
         slots = min(slots, _gpu_slots(cluster.get("GPU", 0.0), gpus))
     asked = resources.max_concurrent_trials
     return Share(cpus=cpus, gpus=gpus, concurrent=max(1, slots) if asked == "auto" else int(asked))
+
+
+def queued_share(share: Share, resources: Resources, *, cohorts: int) -> Share:
+    """The share on a cluster, which may grow while the study runs: ``FairShare`` limits the trials there."""
+    return replace(share, concurrent=cohorts) if resources.max_concurrent_trials == "auto" else share
+
+
+class FairShare:
+    """How many trials a study may have on a cluster, running or waiting in its queue.
+
+    Alone: all the places and one more, whose waiting is what makes an autoscaler add a node. Beside other studies: its
+    part of the places, rounded up. What was handed out is never taken back, so no more is handed out than that.
+    ``studies`` names those that run now, ``slots`` says how many trials fit; both are asked every ``LOOK_EVERY_S``.
+    """
+
+    def __init__(
+        self,
+        *,
+        studies: Callable[[], Collection[str]],
+        slots: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._studies, self._slots, self._clock = studies, slots, clock
+        self._looked_at, self._limit = -math.inf, 1
+
+    def __call__(self) -> int:
+        """The limit now."""
+        if self._clock() - self._looked_at >= LOOK_EVERY_S:
+            self._looked_at = self._clock()
+            there, slots = len(set(self._studies())), self._slots()
+            self._limit = math.ceil(slots / there) if there > 1 else slots + 1
+        return self._limit
 
 
 def require_room(share: Share, cluster: Mapping[str, float], *, device: str) -> None:

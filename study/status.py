@@ -54,6 +54,7 @@ class StudyStatus:
     tracking_uri: str
     trouble: str
     failures: Mapping[str, str]
+    offline: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Plain values, for ``--json``."""
@@ -92,6 +93,7 @@ def study_status(folder: StudyFolder, *, outcomes: bool = True) -> StudyStatus:
         tracking_uri=str(launch.get("tracking_uri", "")),
         trouble=str(pace.get("trouble", "")),
         failures=failures,
+        offline=bool(launch.get("offline", False)),
     )
 
 
@@ -106,8 +108,8 @@ def all_statuses(home: Path) -> tuple[list[StudyStatus], list[str]]:
     return statuses, problems
 
 
-def print_status(status: StudyStatus, console: Console) -> None:
-    """For people; names are never cut."""
+def print_status(status: StudyStatus, console: Console, *, address: str | None = None) -> None:
+    """For people; names are never cut. ``address``: the job server of the cluster where the study lives."""
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
         Text(status.study, style="bold"),
@@ -129,7 +131,10 @@ def print_status(status: StudyStatus, console: Console) -> None:
         console.print(Text(f"failed:     {cohort}: {problem}", style="red"), soft_wrap=True)
     if status.trouble:
         console.print(Text(f"trouble:    {status.trouble}", style="yellow"), soft_wrap=True)
-    console.print(Text(_hint(status)), soft_wrap=True)
+    if status.offline:
+        text = "offline:    MLflow has nothing of the last attempt; `ganstudy sync` sends it when it ended"
+        console.print(Text(text, style="yellow"), soft_wrap=True)
+    console.print(Text(_hint(status, address)), soft_wrap=True)
 
 
 def print_list(statuses: list[StudyStatus], console: Console) -> None:
@@ -150,17 +155,26 @@ def print_list(statuses: list[StudyStatus], console: Console) -> None:
     console.print(table)
 
 
-def _hint(status: StudyStatus) -> str:
+def _hint(status: StudyStatus, address: str | None) -> str:
     home = "" if Path(status.home) == home_folder() else f" --home {shlex.quote(status.home)}"
-    name = f"{status.study}{home}"
+    name = f"{status.study}{home}" if address is None else f"{status.study} --address {address}"
     return {
         "running": f"run by:     {status.owner}; end it with `ganstudy stop {name}`",
         "stopping": f"run by:     {status.owner}, writing its checkpoints",
-        "finished": f"next:       `ganstudy report {name}`",
+        "finished": f"next:       {_report_hint(status, name, address)}",
         "failed": f"next:       `ganstudy resume {name}` tries the failed cohorts again",
         "interrupted": f"next:       `ganstudy resume {name}` goes on where it stopped",
         "died": f"next:       {status.owner} is gone; `ganstudy resume {name}` goes on from the checkpoints",
     }[status.state]
+
+
+def _report_hint(status: StudyStatus, name: str, address: str | None) -> str:
+    """A report needs the results: from a tracking server anywhere, from a database only where it lies."""
+    if address is None:
+        return f"`ganstudy report {name}`"
+    if status.tracking_uri.startswith(("http://", "https://")):
+        return f"`ganstudy report {status.study} --tracking-uri {status.tracking_uri}`"
+    return f"on the cluster, `ganstudy report {status.study} --home {shlex.quote(status.home)}`"
 
 
 def _state(folder: StudyFolder, *, alive: bool, died: bool, ended: bool, failed: bool) -> str:

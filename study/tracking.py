@@ -264,9 +264,10 @@ class Tracker:
             write_results(Path(folder), configuration, ended)
             self._store.upload(run.info.run_id, Path(folder))
         last = ended.last_measured_ms or run.info.start_time  # never the clock: what is sent twice must be the same
-        shares = outcome_fractions(outcome.outcome for outcome in ended.outcomes.values())
-        point = Point(generator_step=ended.last_step, measured_at_ms=last, metrics=shares)
-        self._store.log_points(run.info.run_id, [point])
+        if not failed:  # MLflow keeps what it was once told: a retry would leave two answers
+            shares = outcome_fractions(outcome.outcome for outcome in ended.outcomes.values())
+            point = Point(generator_step=ended.last_step, measured_at_ms=last, metrics=shares)
+            self._store.log_points(run.info.run_id, [point])
         if tags := environment_tags(part.checkpoint.environments for part in parts if part.checkpoint):
             self._store.set_tags(run.info.run_id, tags)
         if self._replicate_runs:

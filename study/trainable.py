@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import sys
 import time
 import traceback
@@ -15,10 +17,11 @@ import torch
 
 from study.checkpoint import newest_checkpoint, write_checkpoint
 from study.environment import Environment, environment, joined
-from study.folder import StudyFolder, write_json
+from study.folder import StudyFolder, write_atomic, write_json
 from study.history import History
 from study.plan import Cohort as PlannedCohort
 from study.plan import Plan
+from study.ray_doorway import this_node_is_leaving
 from trainers.cohort import Cohort
 from trainers.evaluation import Judge
 from trainers.loop import train
@@ -29,13 +32,16 @@ if TYPE_CHECKING:
 
 POLL_EVERY_S = 0.5
 REPORT_EVERY_S = 0.5
+NOTICE_EVERY_S = 5.0
+"""How often a trial asks whether its machine is leaving: clouds give at least 30 s, and the head has many to answer."""
 
 Report = Callable[[dict[str, float]], None]
 
 
 @dataclass
 class Watch:
-    """Decides, between two updates, whether the loop should pause: asked to stop, superseded, or a checkpoint due.
+    """Decides, between two updates, whether the loop should pause: superseded, asked to stop, its machine leaving,
+    or a checkpoint due.
 
     Looks at the disk at most every POLL_EVERY_S seconds, since a shared file system may be slow.
     """
@@ -44,24 +50,35 @@ class Watch:
     attempt: int
     checkpoint_every_s: float = 60.0
     clock: Callable[[], float] = time.monotonic
+    leaving: Callable[[], bool] = lambda: False
     pause: str = ""
     _saved_at: float = field(init=False)
     _polled_at: float = field(init=False, default=float("-inf"))
+    _asked_at: float = field(init=False)
+    _claimed: tuple[Path, str] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._saved_at = self.clock()
+        self._saved_at = self._asked_at = self.clock()
 
     def __call__(self) -> bool:
-        """Whether to pause now; ``pause`` then says why: stop, superseded or checkpoint."""
+        """Whether to pause now; ``pause`` then says why: superseded, stop, leaving or checkpoint."""
         now = self.clock()
         if not self.pause and now - self._polled_at >= POLL_EVERY_S:
             self._polled_at = now
             self.pause = self._reason(now)
         return bool(self.pause)
 
+    def claim(self, cohort: str) -> None:
+        """Makes this process the cohort's one writer: a hung machine may come back after Ray gave its trials away."""
+        claim = self.folder.writer_file(cohort), f"{self.attempt} {secrets.token_hex(8)}"
+        write_atomic(*claim)
+        self._claimed = claim
+
     def superseded(self) -> bool:
-        """Whether a newer attempt runs this study: this process must not write any more."""
-        return self.folder.attempt() > self.attempt
+        """Whether a newer attempt, or a newer process of this one, trains here: this one must not write any more."""
+        if self.folder.attempt() > self.attempt:
+            return True
+        return self._claimed is not None and self._claimed[0].read_text(encoding="utf-8") != self._claimed[1]
 
     def saved(self) -> None:
         """Starts the clock of the next checkpoint."""
@@ -76,6 +93,10 @@ class Watch:
             return "superseded"
         if self.folder.stop_reason() is not None:
             return "stop"
+        if now - self._asked_at >= NOTICE_EVERY_S:
+            self._asked_at = now
+            if self.leaving():
+                return "leaving"
         return "checkpoint" if now - self._saved_at >= self.checkpoint_every_s else ""
 
 
@@ -115,23 +136,32 @@ def trainable(config: Mapping[str, Any]) -> None:
     """Trains ``config["cohort"]`` of the study in ``config["folder"]`` (home) to its end or until asked to stop.
 
     A Python error would come back at every retry, so it is recorded in failure.json instead of raised;
-    Tune's retries are left to what kills processes.
+    Tune's retries are left to what kills processes. A process whose machine is leaving ends itself once its checkpoint
+    is written, so that the cohort goes on elsewhere at once; Ray knows why, and does not count it as a failure.
     """
     from ray import tune
 
     folder = StudyFolder(Path(config["home"]), config["study"])
+    watch = Watch(
+        folder, config["attempt"], checkpoint_every_s=config["checkpoint_every_s"], leaving=this_node_is_leaving
+    )
+    paused = ""
     try:
-        run_cohort(
+        paused = run_cohort(
             folder,
             cohort=config["cohort"],
-            watch=Watch(folder, config["attempt"], checkpoint_every_s=config["checkpoint_every_s"]),
+            watch=watch,
             device=prepare_device(config),
             import_path=config["import_path"],
             report=tune.report,
         )
     except Exception as problem:
+        if watch.superseded():  # the newer writer took away what this one was writing
+            return
         record_failure(folder, config["cohort"], attempt=config["attempt"], problem=problem)
         tune.report({"failed": 1.0})
+    if paused == "leaving":
+        os._exit(0)
 
 
 def record_failure(folder: StudyFolder, cohort: str, *, attempt: int, problem: BaseException) -> None:
@@ -157,21 +187,22 @@ def prepare_device(config: Mapping[str, Any]) -> str:
 
 def run_cohort(
     folder: StudyFolder, *, cohort: str, watch: Watch, device: str, import_path: str | None, report: Report
-) -> None:
-    """Restores or starts the cohort and trains it until it ends, is asked to stop, or is superseded."""
+) -> str:
+    """Restores or starts the cohort and trains it until it ends; returns why it paused for good before that, or ""."""
     if import_path and import_path not in sys.path:
         sys.path.append(import_path)
     plan = Plan.from_json(json.loads(folder.plan_file.read_text(encoding="utf-8")))
     planned = next(entry for entry in plan.cohorts if entry.cohort == cohort)
+    watch.claim(cohort)
     found = newest_checkpoint(folder.cohort(cohort)).checkpoint
     if found is not None and found.complete:
         report({"complete": 1.0, "checkpointed_step": found.generator_step})
-        return
+        return ""
     configurations = {entry.configuration_key: entry for entry in plan.configurations}
     run = open_cohort(folder, configurations, planned, found, device=device, watch=watch)
     target_id = configurations[planned.members[0][0]].target_id
     judge = Judge.load(folder.judge_file(target_id), device=device)
-    drive(run, judge, pace=Pace(report))
+    return drive(run, judge, pace=Pace(report))
 
 
 def open_cohort(
@@ -211,8 +242,8 @@ def open_cohort(
     return CohortRun(folder, planned, cohort, history, watch, environments=known)
 
 
-def drive(run: CohortRun, judge: Judge, *, pace: Pace) -> None:
-    """Trains to the end, pausing to write checkpoints; returns early when asked to stop or superseded."""
+def drive(run: CohortRun, judge: Judge, *, pace: Pace) -> str:
+    """Trains to the end, pausing to write checkpoints; returns "", or why it ended early: ``Watch.pause``."""
     while True:
         for evaluation in train(run.cohort, judge, should_stop=run.watch):
             run.history.append(evaluation, measured_at_ms=time.time_ns() // 1_000_000)
@@ -223,7 +254,7 @@ def drive(run: CohortRun, judge: Judge, *, pace: Pace) -> None:
         run.save(complete=not pause)
         pace.saved(run, complete=not pause)
         if pause != "checkpoint":
-            return
+            return pause
 
 
 @dataclass

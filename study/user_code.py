@@ -130,6 +130,21 @@ def source_hashes(name: str, *, folder: Path | None, field: str = "networks.name
     Found as an import would find it with ``folder`` at the end of sys.path, and not imported: a study is resumed and
     read without running anybody's code. Raises SpecError naming ``field`` when there is no such module.
     """
+    sources = _source_files(name, folder=folder, field=field)
+    return {file: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for file, path in sorted(sources.items())}
+
+
+def code_files(raw: Mapping[str, object], *, folder: Path) -> list[Path]:
+    """Every file of the code that a study names by import path, looked for in ``folder`` too; none twice."""
+    found = [
+        path
+        for code in named_code(raw)
+        for path in _source_files(code.name, folder=folder, field=dotted(code.path)).values()
+    ]
+    return list(dict.fromkeys(path.absolute() for path in found))
+
+
+def _source_files(name: str, *, folder: Path | None, field: str) -> dict[str, Path]:
     root = _root(name)
     importlib.invalidate_caches()
     found = PathFinder.find_spec(root, [*sys.path, *([str(folder)] if folder is not None else [])])
@@ -140,7 +155,7 @@ def source_hashes(name: str, *, folder: Path | None, field: str = "networks.name
     if not sources:
         where = f" in {folder}" if folder is not None else ""
         raise SpecError([f"{field}: there is no Python module {root!r}{where} (got {name})"])
-    return {file: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for file, path in sorted(sources.items())}
+    return sources
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
