@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import getpass
 import logging
 import math
@@ -54,6 +55,22 @@ def readable_uri(tracking_uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+_SQLITE = "sqlite:///"
+
+
+@contextlib.contextmanager
+def _alone_with(tracking_uri: str) -> Iterator[None]:
+    """Keeps two processes from making the tables of one new database at once, which leaves both with half of them."""
+    if not tracking_uri.startswith(_SQLITE):
+        yield
+        return
+    database = Path(tracking_uri.removeprefix(_SQLITE).partition("?")[0])
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f".{database.name}.lock").open("a") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield
+
+
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """So that the UI opens a study on its training runs and charts, not on the pages for language models."""
 
@@ -64,24 +81,25 @@ class MlflowStore:
     def __init__(self, tracking_uri: str) -> None:
         set_client_defaults()
         self.uri = tracking_uri
-        with self.readable_failures():
-            if tracking_uri.startswith("sqlite:///"):
-                Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        with self.readable_failures(), _alone_with(tracking_uri):
             from mlflow.tracking import MlflowClient
 
             for name in ("mlflow", "alembic"):
                 logging.getLogger(name).setLevel(logging.ERROR)
             self._client = MlflowClient(tracking_uri)
+            if tracking_uri.startswith(_SQLITE):
+                self._client.search_experiments(max_results=1)  # makes the tables, where there are none
 
     @contextlib.contextmanager
     def readable_failures(self) -> Iterator[None]:
         """Raises WorkFailed with one line where MLflow would end a command with a traceback."""
+        from alembic.util.exc import CommandError
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
             yield
-        except (MlflowException, SQLAlchemyError, OSError, ImportError) as problem:
+        except (MlflowException, SQLAlchemyError, CommandError, OSError, ImportError) as problem:
             reason = first_line(problem, self.uri)
             raise WorkFailed(f"MLflow at {readable_uri(self.uri)} cannot be used: {reason}") from problem
 

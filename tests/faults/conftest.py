@@ -116,7 +116,7 @@ def started() -> Iterator[Started]:
     def start(*arguments: str | Path, prefix: tuple[str, ...] = (), **more: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "study", *map(str, arguments)],
-            env=environment(GANSTUDY_CHECKPOINT_EVERY_S="0.5", **more),
+            env=environment(**{"GANSTUDY_CHECKPOINT_EVERY_S": "0.5"} | more),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

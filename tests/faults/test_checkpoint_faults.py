@@ -111,6 +111,7 @@ def test_a_damaged_file_leads_to_the_checkpoint_before_and_training_on_from_ther
     assert violations(folder_of(study)) == []
 
 
+@pytest.mark.chaos
 @pytest.mark.slow
 def test_a_run_whose_checkpoints_are_all_damaged_trains_that_cohort_again_and_says_so(
     truth: StudyFolder, tmp_path: Path, ganstudy: Ganstudy

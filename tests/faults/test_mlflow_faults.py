@@ -144,6 +144,7 @@ def run_through_outage(
     return folder, driver.returncode, stderr
 
 
+@pytest.mark.chaos
 def test_a_whole_run_trains_on_and_ends_well_when_mlflow_is_away_until_training_has_ended(
     truth: StudyFolder, tmp_path: Path, started: Started, proxy: Proxy
 ) -> None:

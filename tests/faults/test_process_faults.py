@@ -79,6 +79,7 @@ def drivers_killed(seed: int, kills: int, home: Path, spec: Path, started: Start
     return folder
 
 
+@pytest.mark.chaos
 def test_a_driver_killed_at_two_random_points_loses_and_doubles_nothing(
     truth: StudyFolder, tmp_path: Path, started: Started, ganstudy: Ganstudy
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_trial_killed_at_a_random_point(seed: int, truth: StudyFolder, tmp_pat
     assert violations(folder) == []
 
 
+@pytest.mark.chaos
 def test_a_second_ctrl_c_ends_at_once_and_sigterm_stops_in_order(
     truth: StudyFolder, tmp_path: Path, started: Started, ganstudy: Ganstudy
 ) -> None:
