@@ -171,7 +171,7 @@ def _hint(status: StudyStatus, address: str | None) -> str:
 def _report_hint(status: StudyStatus, name: str, address: str | None) -> str:
     """A report needs the results: from a tracking server anywhere, from a database only where it lies."""
     if address is None:
-        return f"`ganstudy report {name}`"
+        return f"`ganstudy {'sync' if status.offline else 'report'} {name}`"
     if status.tracking_uri.startswith(("http://", "https://")):
         return f"`ganstudy report {status.study} --tracking-uri {status.tracking_uri}`"
     return f"on the cluster, `ganstudy report {status.study} --home {shlex.quote(status.home)}`"

@@ -195,6 +195,7 @@ def test_offline_trains_without_mlflow_and_sync_sends_all_of_it_later(
     assert proxy.requests == [], "MLflow was not asked for anything"
     status = json.loads(ganstudy("status", "tiny-ring", "--home", "runs", "--json").stdout)
     assert (status["state"], status["offline"]) == ("finished", True)
+    assert "next:       `ganstudy sync tiny-ring" in ganstudy("status", "tiny-ring", "--home", "runs").stdout
     [told] = violations(folder)
     assert told.startswith("I1 ")
     assert "offline: `ganstudy sync` sends" in told
