@@ -29,7 +29,7 @@ test: $(DEV_INSTALLED)  ## installs what the tests need and runs them, each file
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: $(DEV_INSTALLED)  ## every fault test, also those that take minutes (docs/faults.md)
-	$(BIN)/python -m pytest tests/faults -m "chaos or not chaos"
+	$(BIN)/python -m pytest tests/faults tests/study/test_cluster.py -m "chaos or not chaos"
 
 chaos: $(DEV_INSTALLED)  ## half an hour of faults on a cluster of three nodes; MINUTES and SEED may be given
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))

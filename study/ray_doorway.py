@@ -128,11 +128,13 @@ def _autoscaled() -> dict[str, int]:
 
     Ray Train asks in the same way; the API is Ray's own, so that a version without it means "as it is now".
     """
+    from ray.exceptions import RayError
+
     try:
         from ray._private.state import state
 
         return dict(state.get_max_resources_from_cluster_config() or {})
-    except (ImportError, AttributeError, RuntimeError):
+    except (ImportError, AttributeError, RuntimeError, RayError):
         return {}
 
 

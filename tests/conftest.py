@@ -30,6 +30,16 @@ TINY: Mapping[str, Any] = {
 """Two losses x two rates x three replicates in two cohorts; about a second of training."""
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Chaos runs where ``-m`` names it and nowhere else: ``-m "not slow"`` must not mean minutes of faults."""
+    if "chaos" in (config.option.markexpr or ""):
+        return
+    chaos = [item for item in items if item.get_closest_marker("chaos")]
+    if chaos:
+        config.hook.pytest_deselected(items=chaos)
+        items[:] = [item for item in items if not item.get_closest_marker("chaos")]
+
+
 def environment(**more: str) -> dict[str, str]:
     """The environment of a child process: this checkout, one thread, no tracking server of the user's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GANSTUDY_", "MLFLOW_"))}

@@ -26,16 +26,6 @@ SPEC: Mapping[str, Any] = {**TINY, "budget": {**TINY["budget"], "value": 4000}}
 """Twelve replicates in two cohorts; a few seconds of training with checkpoints midway."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Chaos runs where ``-m`` names it and nowhere else: ``-m "not slow"`` must not mean minutes of faults."""
-    if "chaos" in (config.option.markexpr or ""):
-        return
-    chaos = [item for item in items if item.get_closest_marker("chaos")]
-    if chaos:
-        config.hook.pytest_deselected(items=chaos)
-        items[:] = [item for item in items if not item.get_closest_marker("chaos")]
-
-
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database, made once: its migrations take a second."""

@@ -17,7 +17,7 @@ __all__ = ["echo"]
     ("mode", "told"),
     [
         ("refuse", "Connection refused"),
-        ("reset", "reset by peer|without response"),
+        ("reset", "reset by peer|without response|Broken pipe"),
         ("blackhole", "no answer within 0.3 s"),
         ("http500", "it answers with 500"),
     ],

@@ -126,6 +126,7 @@ def running(cluster: LoopbackCluster, tmp_path: Path) -> Running:
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize("cluster", [{"GANSTUDY_CHECKPOINT_EVERY_S": "60"}], indirect=True)
 def test_a_trial_on_a_machine_that_leaves_writes_a_checkpoint_and_goes_on_elsewhere(
     running: Running, undisturbed: StudyFolder

@@ -153,6 +153,7 @@ def test_a_submitted_study_survives_the_loss_of_a_node_and_equals_the_one_traine
     assert measurements(shared, "ring-there").equals(measurements(home, "ring-there"))
 
 
+@pytest.mark.chaos
 def test_stopped_from_the_laptop_and_resumed_under_a_new_number(laptop: Laptop, shared: Path) -> None:
     laptop.submit(laptop.spec("stopped", steps=1500))
     laptop.until("stopped", lambda s: s["running"] > 0 and checkpoints(shared, "stopped") > 0)
@@ -179,6 +180,7 @@ def test_code_of_ones_own_travels_with_the_study_file_and_the_log_is_followed(la
     audited(laptop, "own-code", shared)
 
 
+@pytest.mark.chaos
 def test_a_second_study_does_not_wait_for_the_first_to_end(laptop: Laptop) -> None:
     laptop.submit(laptop.spec("first", steps=800, rates="[1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3]"))
     laptop.until("first", lambda s: s["running"] > 0)
