@@ -238,9 +238,6 @@ def _provenance(
     configurations: Sequence[Recorded],
 ) -> dict[str, object]:
     ids = sorted(run.run_id for run in [*launches, *configurations])
-    commits = sorted(
-        {run.tags["mlflow.source.git.commit"] for run in launches if "mlflow.source.git.commit" in run.tags}
-    )
     return {
         "experiment": name,
         "runs_hash": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16],
@@ -250,7 +247,6 @@ def _provenance(
         "planned_criteria_hash": plan.get("criteria_hash"),
         "criteria": asdict(criteria),
         "criteria_hash": criteria.hash,
-        "commits": commits,
         "environments": environment_counts([run.tags for run in configurations], plan) or "not recorded",
         "versions": versions("mlflow", "numpy", "pandas", "scipy"),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from study.cli_options import SET, SPEC, TRACKING_URI, err, existing, out, print_json
+from study.cli_options import OFFLINE, SET, SPEC, TRACKING_URI, err, existing, out, print_json
 from study.errors import BadInput, WorkFailed
 from study.folder import home_folder, study_names
 from study.submissions import Handed, recall, remember
@@ -43,6 +43,7 @@ def submit(
     tracking_uri: TRACKING_URI = None,
     overrides: SET = None,
     follow: FOLLOW = False,
+    offline: OFFLINE = False,
 ) -> None:
     """Run a study as a Ray job on a cluster, or go on with it there; the laptop may close."""
     existing(spec)
@@ -55,18 +56,15 @@ def submit(
         address=address or (before.address if before else _missing("--address: name the job server of the cluster")),
         home=_shared(home, before),
     )
-    arguments = ["run", SPEC_NAME, "--address", "auto"]
-    arguments += ["--tracking-uri", tracking_uri] if tracking_uri else []
+    arguments = ["run", SPEC_NAME, *_told(tracking_uri, offline=offline)]
     arguments += [word for override in overrides or [] for word in ("--set", override)]
     files = {SPEC_NAME: spec, **dict(_own_code(checked, spec.parent))}
     _start(where, arguments, files, follow=follow)
 
 
-def resume_there(study: str, where: Handed, *, tracking_uri: str | None) -> None:
+def resume_there(study: str, where: Handed, *, tracking_uri: str | None, offline: bool) -> None:
     """`resume` on the cluster; code of the user's own must be submitted again, with its study file."""
-    arguments = ["resume", study, "--address", "auto"]
-    arguments += ["--tracking-uri", tracking_uri] if tracking_uri else []
-    _start(where, arguments, {}, follow=False)
+    _start(where, ["resume", study, *_told(tracking_uri, offline=offline)], {}, follow=False)
 
 
 def status_there(study: str, where: Handed, *, as_json: bool) -> None:
@@ -109,7 +107,7 @@ def stop_there(study: str, where: Handed) -> None:
 def place_of(study: str | None, *, address: str | None, home: Path | None) -> Handed | None:
     """Where a command on a study goes: a job server (named, or remembered from `submit`), or None for this machine.
 
-    A study that lies under the local home is local, unless a job server is named.
+    What a local home is named for, or a study that lies under it, is local, unless a job server is named.
     """
     named = address is not None and address.startswith(("http://", "https://"))
     if study is None or (address is not None and not named):
@@ -117,9 +115,20 @@ def place_of(study: str | None, *, address: str | None, home: Path | None) -> Ha
     before = recall(study)
     if named:
         return Handed(study=study, address=str(address), home=_shared(home, before))
-    if before is None or study in study_names(home_folder(home)):
-        return None
-    return before if home is None else Handed(study=study, address=before.address, home=str(home))
+    return None if home is not None or study in study_names(home_folder()) else before
+
+
+def _told(tracking_uri: str | None, *, offline: bool) -> list[str]:
+    """Options of the command on the head. Whoever holds the token can read them: a password is refused."""
+    from study.mlflow_client import readable_uri
+
+    if tracking_uri and readable_uri(tracking_uri) != tracking_uri:
+        _missing(
+            "--tracking-uri: holds a user or password, and a submission can be read by everybody on the cluster; put "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD into the head's environment"
+        )
+    uri = ["--tracking-uri", tracking_uri] if tracking_uri else []
+    return ["--address", "auto", *uri, *(["--offline"] if offline else [])]
 
 
 def _start(where: Handed, arguments: list[str], files: dict[str, Path], *, follow: bool) -> None:

@@ -120,7 +120,7 @@ def resume(
 ) -> None:
     """Continue after a crash, Ctrl-C or a lost machine: nothing lost, nothing twice."""
     if where := cli_cluster.place_of(study, address=address, home=home):
-        cli_cluster.resume_there(study, where, tracking_uri=tracking_uri)
+        cli_cluster.resume_there(study, where, tracking_uri=tracking_uri, offline=offline)
         return
     find_study(study, home=home)
     from study.launch import resume as launch
@@ -189,10 +189,11 @@ def sync(study: STUDY, home: HOME = None, tracking_uri: TRACKING_URI = None) -> 
     """Send MLflow whatever it missed."""
     folder = find_study(study, home=home)
     from study.launch import sync_study
+    from study.mlflow_client import readable_uri
 
     with locked(folder):
         uri = sync_study(folder, tracking_uri=tracking_uri)
-    out().print(f"{study}: MLflow at {uri} holds all its results", soft_wrap=True)
+    out().print(f"{study}: MLflow at {readable_uri(uri)} holds all its results", soft_wrap=True)
 
 
 def audit(
@@ -234,6 +235,7 @@ def _read_spec(path: Path, overrides: list[str] | None) -> StudySpec:
 
 def _conclude(result: StudyResult) -> None:
     """Says how it ended and where the results are."""
+    from study.mlflow_client import readable_uri
     from study.progress import outcome_text
 
     console: Console = out()
@@ -244,7 +246,11 @@ def _conclude(result: StudyResult) -> None:
     console.print(f"results: {result.home / result.study}", soft_wrap=True)
     home = f" --home {shlex.quote(str(result.home))}" if result.home != home_folder() else ""
     name = result.study
-    told = f"nothing yet (offline); `ganstudy sync {name}{home}` sends it" if result.offline else result.tracking_uri
+    told = (
+        f"nothing yet (offline); `ganstudy sync {name}{home}` sends it"
+        if result.offline
+        else readable_uri(result.tracking_uri)
+    )
     console.print(f"MLflow:  {told}", soft_wrap=True)
     if result.exit_code == 130:
         console.print(f"interrupted; everything is kept: `ganstudy resume {name}{home}` goes on", soft_wrap=True)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, home_folder, lock_holder, read_json, study_names
+from study.mlflow_client import readable_uri
 from study.progress import duration, ordered, outcome_text, progress_bar, work_of
 from study.tally import CohortState, Tally, read_plan
 
@@ -90,7 +91,7 @@ def study_status(folder: StudyFolder, *, outcomes: bool = True) -> StudyStatus:
         attempt=int(str(launch.get("attempt", 0))),
         launched=str(launch.get("started", "")),
         home=str(folder.home),
-        tracking_uri=str(launch.get("tracking_uri", "")),
+        tracking_uri=readable_uri(str(launch.get("tracking_uri", ""))),
         trouble=str(pace.get("trouble", "")),
         failures=failures,
         offline=bool(launch.get("offline", False)),

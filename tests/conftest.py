@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +73,30 @@ def ganstudy(tmp_path: Path) -> Ganstudy:
         )
 
     return run
+
+
+Started = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def started() -> Iterator[Started]:
+    """Starts ``ganstudy``, after ``prefix``, in a process group of its own; nothing outlives the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path, prefix: tuple[str, ...] = (), **more: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "study", *map(str, arguments)],
+            env=environment(**{"GANSTUDY_CHECKPOINT_EVERY_S": "0.5"} | more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,33 +93,6 @@ def violations(folder: StudyFolder, *, tracking_uri: str | None = None) -> list[
 
     found = audit(folder, tracking_uri=tracking_uri)
     return [f"{entry.invariant} {entry.subject}: {entry.text}" for entry in found.violations]
-
-
-Started = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def started() -> Iterator[Started]:
-    """Starts ``ganstudy``, after ``prefix``, in a process group of its own; nothing outlives the test."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str | Path, prefix: tuple[str, ...] = (), **more: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "study", *map(str, arguments)],
-            env=environment(**{"GANSTUDY_CHECKPOINT_EVERY_S": "0.5"} | more),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
 
 
 def write_spec(folder: Path, **changes: Any) -> Path:

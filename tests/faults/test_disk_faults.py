@@ -9,7 +9,8 @@ import pytest
 
 from study.checkpoint import newest_checkpoint
 from study.folder import StudyFolder
-from tests.faults.conftest import SPEC, Started, write_spec
+from tests.conftest import Started
+from tests.faults.conftest import SPEC, write_spec
 from tests.faults.rows import histories, midway, wait_for
 from tests.faults.small_disk import SmallDisk
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from study.folder import StudyFolder
-from tests.conftest import Ganstudy
-from tests.faults.conftest import SPEC, Started, launched, violations, write_spec
+from tests.conftest import Ganstudy, Started
+from tests.faults.conftest import SPEC, launched, violations, write_spec
 from tests.faults.driven import begin, conclude, folder_of, opened, train_all, wait_for_trouble
 from tests.faults.proxy import Proxy
 from tests.faults.rows import complete, histories, midway, wait_for

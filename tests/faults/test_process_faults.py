@@ -17,8 +17,8 @@ import pytest
 
 from study.folder import StudyFolder, lock_holder
 from study.tally import read_plan
-from tests.conftest import Ganstudy
-from tests.faults.conftest import SPEC, Started, violations, write_spec
+from tests.conftest import Ganstudy, Started
+from tests.faults.conftest import SPEC, violations, write_spec
 from tests.faults.rows import complete, histories, midway, wait_for
 from tests.processes import descendants, until
 from tests.study.tracked import query

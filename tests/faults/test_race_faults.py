@@ -12,8 +12,8 @@ from typing import IO, Any
 import pytest
 
 from study.folder import StudyFolder, lock_holder
-from tests.conftest import TINY, environment
-from tests.faults.conftest import Started, violations, write_spec
+from tests.conftest import TINY, Started, environment
+from tests.faults.conftest import violations, write_spec
 from tests.faults.rows import histories
 
 pytestmark = pytest.mark.slow

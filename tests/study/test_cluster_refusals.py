@@ -12,8 +12,14 @@ import threading
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tracked import make_study
+
+from study.cli_cluster import place_of
+from study.folder import write_json
+from study.submissions import Handed, remember
 
 SPEC = """\
 study: there
@@ -135,3 +141,48 @@ def test_a_home_that_only_the_laptop_has_is_bad_input(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--home: must be an absolute path on storage that all of the cluster's machines share" in done.stderr
+
+
+def test_a_password_is_not_sent_with_a_submission(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    command = [sys.executable, "-m", "study", "submit", "spec.yaml", "--address", "http://127.0.0.1:1"]
+    command += ["--tracking-uri", "http://me:hunter2@mlflow:5000"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "MLFLOW_TRACKING_PASSWORD into the head's environment" in done.stderr.replace("\n", " ")
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there"),
+    [
+        ({"address": None, "home": None}, ("http://head:8265", "/shared")),  # remembered
+        ({"address": None, "home": Path("/mine")}, None),  # a home on this machine is named
+        ({"address": "http://other:1", "home": None}, ("http://other:1", "/shared")),
+        ({"address": "http://other:1", "home": Path("/theirs")}, ("http://other:1", "/theirs")),
+        ({"address": "auto", "home": None}, None),  # a driver on the cluster itself
+    ],
+)
+def test_where_a_command_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], there: tuple[str, str] | None
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    assert place_of("sent", **arguments) is None or arguments["address"] == "http://other:1"
+    remember(Handed(study="sent", address="http://head:8265", home="/shared"))
+    found = place_of("sent", **arguments)
+    assert (None if found is None else (found.address, found.home)) == there
+    (tmp_path / "runs" / "sent").mkdir(parents=True)
+    (tmp_path / "runs" / "sent" / "plan.json").write_text("{}")
+    assert (place_of("sent", **arguments) is None) == (arguments["address"] != "http://other:1")
+
+
+def test_status_does_not_tell_a_password(tmp_path: Path) -> None:
+    made = make_study(tmp_path / "runs")
+    write_json(
+        made.root / "launch.json", {"launch": "L", "attempt": 1, "tracking_uri": "http://me:hunter2@mlflow:5000"}
+    )
+    command = [sys.executable, "-m", "study", "status", made.root.name, "--home", str(tmp_path / "runs"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["tracking_uri"] == "http://mlflow:5000"
+    assert "hunter2" not in done.stdout + done.stderr

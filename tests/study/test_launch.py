@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from study.checkpoint import newest_checkpoint
 from study.folder import StudyFolder, lock_holder
 from study.history import REPLICATES_SCHEMA
 from study.plan import Plan
-from tests.conftest import TINY, Ganstudy, environment
+from tests.conftest import TINY, Ganstudy, Started, environment
 
 pytestmark = pytest.mark.slow
 
@@ -80,30 +80,6 @@ def midway(folder: StudyFolder) -> list[Path]:
     return [path for path in found if 0 < int(path.parent.name.removeprefix("checkpoint-").rstrip("~")) < 4000]
 
 
-@pytest.fixture
-def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts ``ganstudy`` in a process group of its own, like a terminal would; nothing outlives the test."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str | Path) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "study", *map(str, arguments)],
-            env=environment(GANSTUDY_CHECKPOINT_EVERY_S="0.5"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
-
-
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """The study run to its end without a fault."""
@@ -156,7 +132,7 @@ def test_changed_spec_is_refused_with_the_difference(truth: StudyFolder, tmp_pat
 
 
 def test_driver_killed_midway_resumes_bit_for_bit(
-    truth: StudyFolder, tmp_path: Path, started: Callable[..., subprocess.Popen[str]], ganstudy: Ganstudy
+    truth: StudyFolder, tmp_path: Path, started: Started, ganstudy: Ganstudy
 ) -> None:
     folder = StudyFolder(tmp_path / "runs", "tiny-ring")
     driver = started("run", write_spec(tmp_path), "--home", folder.home)
@@ -174,9 +150,7 @@ def test_driver_killed_midway_resumes_bit_for_bit(
     assert folder.attempt() == 2
 
 
-def test_worker_killed_recovers_inside_the_run(
-    truth: StudyFolder, tmp_path: Path, started: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_worker_killed_recovers_inside_the_run(truth: StudyFolder, tmp_path: Path, started: Started) -> None:
     folder = StudyFolder(tmp_path / "runs", "tiny-ring")
     driver = started("run", write_spec(tmp_path), "--home", folder.home)
     wait_for(lambda: midway(folder), "checkpoint midway", process=driver)
@@ -196,7 +170,7 @@ def test_worker_killed_recovers_inside_the_run(
 
 
 def test_interrupt_keeps_everything_and_a_second_launch_is_refused(
-    truth: StudyFolder, tmp_path: Path, started: Callable[..., subprocess.Popen[str]], ganstudy: Ganstudy
+    truth: StudyFolder, tmp_path: Path, started: Started, ganstudy: Ganstudy
 ) -> None:
     folder = StudyFolder(tmp_path / "runs", "tiny-ring")
     spec = write_spec(tmp_path)
@@ -217,9 +191,7 @@ def test_interrupt_keeps_everything_and_a_second_launch_is_refused(
     audit_mlflow(folder.home)
 
 
-def test_stop_from_another_terminal(
-    tmp_path: Path, started: Callable[..., subprocess.Popen[str]], ganstudy: Ganstudy
-) -> None:
+def test_stop_from_another_terminal(tmp_path: Path, started: Started, ganstudy: Ganstudy) -> None:
     folder = StudyFolder(tmp_path / "runs", "tiny-ring")
     driver = started("run", write_spec(tmp_path), "--home", folder.home)
     wait_for(lambda: midway(folder), "checkpoint midway", process=driver)
