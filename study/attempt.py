@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, write_atomic, write_json
 from study.interruption import Interrupted, Interruption
+from study.launches import launch_id
 from study.offline import Nowhere, require_answer
 from study.progress import TRAINING, Ledger, Progress, work_of
 from study.ray_doorway import any_node_alive, ray_session, studies_on_cluster, total_resources
@@ -30,12 +31,21 @@ _PUBLISH_EVERY_S = 2.0
 
 
 class Attempt:
-    """Trains the plan's unfinished cohorts and tells MLflow; ``record`` is the content of launch.json."""
+    """Trains the unfinished cohorts of one launch and tells MLflow; ``record`` is the content of launch.json."""
 
     def __init__(
-        self, folder: StudyFolder, spec: StudySpec, plan: Plan, record: Mapping[str, Any], *, console: Console | None
+        self,
+        folder: StudyFolder,
+        spec: StudySpec,
+        plan: Plan,
+        record: Mapping[str, Any],
+        *,
+        number: int = 1,
+        console: Console | None,
     ) -> None:
-        self._folder, self._spec, self._plan, self._record = folder, spec, plan, record
+        self._folder, self._spec, self._record = folder, spec, record
+        self._whole, self._number = plan, number
+        plan = self._plan = plan.of_launch(number)
         self._progress = Progress(spec.study, Ledger(work=work_of(plan)), console=console)
         self._interruption = Interruption(folder, announce=self._progress.note)
         self._tally = Tally(folder=folder, plan=plan)
@@ -68,7 +78,7 @@ class Attempt:
         write_json(folder.launch_file, self._record)
         write_atomic(folder.spec_file, self._spec.dump())
         if not folder.plan_file.exists():
-            write_json(folder.plan_file, self._plan.to_json())
+            write_json(folder.plan_file, self._whole.to_json())
         for entry in self._plan.cohorts:
             folder.failure_file(entry.cohort).unlink(missing_ok=True)  # a resume tries failed cohorts again
 
@@ -94,7 +104,7 @@ class Attempt:
         from study.tracking import BackgroundTracker
 
         background = BackgroundTracker(self._writer())
-        background.open(launch=self._record["launch"])  # takes seconds, and so does Ray: both at once
+        background.open(launch=launch_id(self._folder, self._number))  # takes seconds, and so does Ray: both at once
         self._interruption.last_words = lambda: background.close("KILLED", timeout_s=1.0)
         status = "KILLED"
         try:
@@ -118,7 +128,7 @@ class Attempt:
             return Nowhere()
         uri = self._record["tracking_uri"]
         require_answer(uri, shown=readable_uri(uri))
-        return make_tracker(self._folder, self._spec, self._plan, uri)
+        return make_tracker(self._folder, self._spec, self._whole, uri, number=self._number)
 
     def _train(self, tracker: BackgroundTracker) -> None:
         cohorts = [entry.cohort for entry in self._plan.cohorts if entry.cohort not in self._progress.ledger.ended]
@@ -242,8 +252,8 @@ def checkpoint_every_s() -> float:
         raise BadInput(f"GANSTUDY_CHECKPOINT_EVERY_S must be a number of seconds, got {text!r}") from problem
 
 
-def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri: str) -> Tracker:
-    """The MLflow writer of a study whose references were made."""
+def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri: str, *, number: int = 1) -> Tracker:
+    """The MLflow writer of one launch of a study whose references were made."""
     from study.mlflow_client import set_client_defaults
     from study.reference import read_references
     from study.tracking import Tracker
@@ -257,6 +267,7 @@ def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri:
         replicate_runs=spec.tracking.replicate_runs,
         criteria=spec.criteria,
         reference=read_references(folder),
+        number=number,
     )
 
 

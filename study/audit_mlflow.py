@@ -59,7 +59,7 @@ class StoreAudit:
 
     def violations(self) -> Iterator[Violation]:
         """Everything that is wrong in MLflow."""
-        self._checked |= {"runs": 0, "metrics": 0, "points": 0}
+        self._checked |= {name: self._checked.get(name, 0) for name in ("runs", "metrics", "points")}
         with self._store.readable_failures():
             experiment = self._store.known_experiment(self._plan.study)
             parents = self._store.find(experiment, {KIND: "study", LAUNCH: self._launch})

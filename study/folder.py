@@ -39,8 +39,9 @@ class StudyFolder:
         return self.root / "spec.yaml"
 
     def launch_spec_file(self, launch: int) -> Path:
-        """The operative study file of a launch: of the first ``spec_file``, then ``spec-2.yaml``, ..."""
-        return self.spec_file if launch == 1 else self.root / f"spec-{launch}.yaml"
+        """The operative study file of a launch: ``spec-2.yaml``, ... from an extension that changed it, else the first."""
+        later = (self.root / f"spec-{number}.yaml" for number in range(launch, 1, -1))
+        return next((path for path in later if path.exists()), self.spec_file)
 
     @property
     def plan_file(self) -> Path:

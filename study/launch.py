@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import secrets
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.attempt import Attempt
 from study.configurations import Configuration, configurations
 from study.errors import BadInput, WorkFailed
-from study.folder import StudyFolder, find_study, home_folder, locked, now, read_json, write_json
+from study.folder import StudyFolder, find_study, home_folder, locked, write_json
+from study.launches import code_folder, launch_id, next_record, ran_offline, remembered
+from study.launches import tracking_uri as _store_uri
 from study.plan import Plan, plan_for
 from study.ray_doorway import local_resources, prepare_environment, ray_session
 from study.spec import StudySpec
-from study.tally import read_plan
+from study.tally import Tally, read_plan
 from study.user_code import changed_files, code_of, user_sources
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from study.tracking import Tracker
-
-_PACKAGES = ("ganstudy", "ray", "torch", "mlflow", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +41,16 @@ class StudyResult:
     planned: int
     exit_code: int
     offline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a study is run this time: part of no result."""
+
+    address: str | None
+    tracking_uri: str | None
+    offline: bool
+    command: str
 
 
 def run(
@@ -71,15 +77,14 @@ def run(
         _refuse_changed(folder, checked)
     else:
         _rehearse(configurations(checked))  # what is wrong with it is told before anything is created or started
+    options = Options(address=address, tracking_uri=tracking_uri, offline=offline, command=command)
     with locked(folder):
         plan = _frozen_plan(folder)
         if plan is None:
             plan = plan_for(checked, _resources(folder, address))
         else:
             _refuse_changed(folder, checked)  # another launch may have begun it just before us
-        record = _record(folder, checked, address=address, tracking_uri=tracking_uri, command=command)
-        record["offline"] = offline
-        return _attempt(folder, checked, plan, record, console)
+        return _attempt(folder, checked, plan, options, console)
 
 
 def resume(
@@ -98,7 +103,7 @@ def resume(
     """
     folder = find_study(study, home=home)
     spec = _begun_spec(folder)
-    address = address or str(_remembered(folder).get("address") or "") or None
+    address = address or str(remembered(folder).get("address") or "") or None
     return run(
         spec,
         home=folder.home,
@@ -117,7 +122,7 @@ def begun_study(folder: StudyFolder) -> tuple[StudySpec, Plan]:
     """
     spec = _begun_spec(folder)
     _refuse_changed(folder, spec)
-    code = str(_code_folder(folder, spec))
+    code = str(code_folder(folder, spec))
     if code not in sys.path:
         sys.path.append(code)
     return spec, read_plan(folder)
@@ -125,57 +130,69 @@ def begun_study(folder: StudyFolder) -> tuple[StudySpec, Plan]:
 
 def sync_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> str:
     """Sends MLflow whatever it missed of a study whose lock is held, and returns the store's URI."""
-    tracker, uri = _recorded_tracker(folder, tracking_uri=tracking_uri)
-    tracker.open(launch=_launch(folder))
-    with tracker.readable_failures():
-        tracker.sync()
-        tracker.close(_run_status(folder))
+    for number, status in _run_statuses(folder).items():
+        _sync_launch(folder, number, status, tracking_uri=tracking_uri)
+    uri = _store_uri(folder, tracking_uri)
     if ran_offline(folder):
-        write_json(folder.launch_file, {**_remembered(folder), "tracking_uri": uri, "offline": False})
+        write_json(folder.launch_file, {**remembered(folder), "tracking_uri": uri, "offline": False})
     return uri
 
 
-def ran_offline(folder: StudyFolder) -> bool:
-    """Whether the last attempt told MLflow nothing and nobody has sent its results since."""
-    return bool(_remembered(folder).get("offline"))
+def _sync_launch(folder: StudyFolder, number: int, status: str, *, tracking_uri: str | None) -> None:
+    tracker = _recorded_tracker(folder, number, tracking_uri=tracking_uri)
+    tracker.open(launch=launch_id(folder, number))
+    with tracker.readable_failures():
+        tracker.sync()
+        tracker.close(status)
 
 
-def recorded_store(folder: StudyFolder, *, tracking_uri: str | None = None) -> tuple[str, str]:
-    """The study's launch, and the URI of the MLflow store that its results go to."""
-    return _launch(folder), _tracking_uri(folder, tracking_uri)
+def recorded_store(folder: StudyFolder, *, tracking_uri: str | None = None) -> tuple[dict[int, str], str]:
+    """Number -> name of each of the study's launches, and the URI of the MLflow store that its results go to."""
+    launches = {number: launch_id(folder, number) for number in read_plan(folder).launches}
+    return launches, _store_uri(folder, tracking_uri)
 
 
 def reconcile_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> None:
-    """Gives the runs of a launch whose driver died their true status; the lock is held.
+    """Gives the runs of launches whose driver died their true status; the lock is held.
 
-    A driver that died after the last replicate ended left nothing to resume: its results are sent, too.
+    A driver that died after a launch's last replicate ended left nothing of it to resume: its results are sent, too.
     """
     if ran_offline(folder):
         return
-    if _run_status(folder) != "KILLED":
-        sync_study(folder, tracking_uri=tracking_uri)
-        return
-    tracker, _ = _recorded_tracker(folder, tracking_uri=tracking_uri)
-    tracker.reconcile(launch=_launch(folder))
+    for number, status in _run_statuses(folder).items():
+        if status == "KILLED":
+            tracker = _recorded_tracker(folder, number, tracking_uri=tracking_uri)
+            tracker.reconcile(launch=launch_id(folder, number))
+        else:
+            _sync_launch(folder, number, status, tracking_uri=tracking_uri)
 
 
-def _run_status(folder: StudyFolder) -> str:
-    """The true status of the study's run while nobody runs it."""
-    from study.status import study_status
-
-    state = study_status(folder, outcomes=False)
-    if state.done + state.failed < state.planned:
-        return "KILLED"
-    return "FAILED" if state.failed else "FINISHED"
+def _run_statuses(folder: StudyFolder) -> dict[int, str]:
+    """Launch -> the true status of its study run while nobody runs it."""
+    plan = read_plan(folder)
+    tally = Tally(folder=folder, plan=plan)
+    found: dict[int, str] = {}
+    for number in plan.launches:
+        states = [tally.state(entry.cohort, outcomes=False) for entry in plan.of_launch(number).cohorts]
+        ended = all(state.complete or state.problem for state in states)
+        found[number] = "KILLED" if not ended else "FAILED" if any(state.problem for state in states) else "FINISHED"
+    return found
 
 
 def _attempt(
-    folder: StudyFolder, spec: StudySpec, plan: Plan, record: dict[str, Any], console: Console | None
+    folder: StudyFolder, spec: StudySpec, plan: Plan, options: Options, console: Console | None
 ) -> StudyResult:
+    """One attempt at each launch that the plan has, oldest first; the plan may grow meanwhile."""
     prepare_environment(folder.home)
-    attempt = Attempt(folder, spec, plan, record, console=console)
-    attempt.run()
-    counts: Counter[str] = attempt.counts
+    counts: Counter[str] = Counter()
+    number, interrupted = 1, False
+    while number in plan.launches and not interrupted:
+        record = next_record(folder, spec, **asdict(options))
+        attempt = Attempt(folder, spec, plan, record, number=number, console=console)
+        attempt.run()
+        counts += attempt.counts
+        interrupted = attempt.interrupted
+        number, plan = number + 1, read_plan(folder)
     ended = sum(counts.values()) == plan.replicates
     return StudyResult(
         study=spec.study,
@@ -183,8 +200,8 @@ def _attempt(
         tracking_uri=record["tracking_uri"],
         counts=dict(counts),
         planned=plan.replicates,
-        offline=bool(record["offline"]),
-        exit_code=130 if not ended and attempt.interrupted else 1 if not ended or counts["failed"] else 0,
+        offline=options.offline,
+        exit_code=130 if not ended and interrupted else 1 if not ended or counts["failed"] else 0,
     )
 
 
@@ -220,10 +237,10 @@ def _refuse_changed(folder: StudyFolder, spec: StudySpec) -> None:
     if plan.spec_hash != spec.spec_hash:
         lines = _begun_spec(folder).difference(spec)
     else:
-        code_folder = _code_folder(folder, spec)
-        sources = user_sources(spec.operative, folder=code_folder)
-        if sources and _runs_other_code(plan, code_folder):
-            lines = changed_files(_remembered(folder).get("code", {}), sources) or ["your own code"]
+        own_code = code_folder(folder, spec)
+        sources = user_sources(spec.operative, folder=own_code)
+        if sources and _runs_other_code(plan, own_code):
+            lines = changed_files(remembered(folder).get("code", {}), sources) or ["your own code"]
     if lines:
         raise BadInput(
             "\n".join(
@@ -236,23 +253,15 @@ def _refuse_changed(folder: StudyFolder, spec: StudySpec) -> None:
         )
 
 
-def _runs_other_code(plan: Plan, code_folder: Path) -> bool:
+def _runs_other_code(plan: Plan, folder: Path) -> bool:
     """Whether the code that some planned configuration runs is not what it was planned with."""
     planned = {
         (entry.networks["name"], entry.adversarial_loss, entry.penalty): entry.code for entry in plan.configurations
     }
     return any(
-        code != code_of(networks=networks, adversarial_loss=loss, penalty=penalty, folder=code_folder)
+        code != code_of(networks=networks, adversarial_loss=loss, penalty=penalty, folder=folder)
         for (networks, loss, penalty), code in planned.items()
     )
-
-
-def _code_folder(folder: StudyFolder, spec: StudySpec) -> Path:
-    """Where code named by import path may lie: beside the study file that was run, not beside our copy of it."""
-    if spec.code_folder not in (None, folder.root):
-        assert spec.code_folder is not None
-        return spec.code_folder
-    return Path(_remembered(folder).get("import_path") or Path.cwd())
 
 
 def _resources(folder: StudyFolder, address: str | None) -> Mapping[str, float]:
@@ -268,58 +277,9 @@ def _frozen_plan(folder: StudyFolder) -> Plan | None:
     return read_plan(folder) if folder.plan_file.exists() else None
 
 
-def _launch(folder: StudyFolder) -> str:
-    return str(_remembered(folder)["launch"])
-
-
-def _remembered(folder: StudyFolder) -> dict[str, Any]:
-    return read_json(folder.launch_file) if folder.launch_file.exists() else {}
-
-
-def _record(
-    folder: StudyFolder, spec: StudySpec, *, address: str | None, tracking_uri: str | None, command: str
-) -> dict[str, Any]:
-    """The content of launch.json: one launch for the study's life, a new attempt each time."""
-    before = _remembered(folder)
-    code_folder = _code_folder(folder, spec)
-    return {
-        "schema": 1,
-        "study": spec.study,
-        "home": str(folder.home),
-        "launch": before.get("launch") or secrets.token_hex(8),
-        "attempt": int(before.get("attempt", 0)) + 1,
-        "tracking_uri": _tracking_uri(folder, tracking_uri),
-        "address": address,
-        "import_path": str(code_folder),
-        "code": user_sources(spec.operative, folder=code_folder),
-        "command": command,
-        "begun": before.get("begun") or now(),
-        "started": now(),
-        "versions": _versions(),
-    }
-
-
-def _tracking_uri(folder: StudyFolder, asked: str | None) -> str:
-    from study.mlflow_client import sqlite_uri
-
-    remembered = _remembered(folder).get("tracking_uri")
-    return str(asked or remembered or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(folder.home))
-
-
-def _recorded_tracker(folder: StudyFolder, *, tracking_uri: str | None) -> tuple[Tracker, str]:
+def _recorded_tracker(folder: StudyFolder, number: int, *, tracking_uri: str | None) -> Tracker:
     from study.attempt import make_tracker
 
     plan = read_plan(folder)  # it is there: the study was found by it
-    record = {**_remembered(folder), "tracking_uri": _tracking_uri(folder, tracking_uri)}
-    tracker = make_tracker(folder, _begun_spec(folder), plan, record["tracking_uri"])
-    return tracker, record["tracking_uri"]
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            found[package] = "not installed"
-    return found
+    uri = _store_uri(folder, tracking_uri)
+    return make_tracker(folder, _begun_spec(folder), plan, uri, number=number)

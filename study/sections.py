@@ -72,7 +72,8 @@ def _number(meaning: str, low: float, high: float = math.inf, *, low_open: bool 
     return Rule(Parameter(name="", kind="number", meaning=meaning, low=low, high=high, low_open=low_open), auto)
 
 
-def _choice(meaning: str, *choices: str) -> Rule:
+def choice(meaning: str, *choices: str) -> Rule:
+    """The rule of a word out of several."""
     return Rule(Parameter(name="", kind="choice", meaning=meaning, choices=choices))
 
 
@@ -85,7 +86,7 @@ class Section(BaseModel):
 class Budget(Section):
     """What one replicate may spend, and how often it is looked at."""
 
-    unit: Annotated[str, _choice("what value counts", "generator_steps", "samples_seen", "gradient_evaluations")] = (
+    unit: Annotated[str, choice("what value counts", "generator_steps", "samples_seen", "gradient_evaluations")] = (
         "generator_steps"
     )
     value: Annotated[int, whole("the budget of one replicate", 1, 10**12)]
@@ -104,7 +105,7 @@ class Budget(Section):
 class Search(Section):
     """How configurations are chosen from the space; ``configurations`` counts per loss entry."""
 
-    method: Annotated[str, _choice("how configurations are chosen", "grid", "random", "optuna")] = "grid"
+    method: Annotated[str, choice("how configurations are chosen", "grid", "random", "optuna")] = "grid"
     configurations: Annotated[int | None, whole("configurations per loss entry", 1)] = None
     sampler: Any = None
     objective: Any = None
@@ -113,7 +114,7 @@ class Search(Section):
 class Scheduler(Section):
     """Whether configurations are stopped early."""
 
-    name: Annotated[str, _choice("early stopping", "none", "asha")] = "none"
+    name: Annotated[str, choice("early stopping", "none", "asha")] = "none"
     grace_fraction: Any = None
     reduction_factor: Any = None
 
@@ -125,7 +126,7 @@ class Resources(Section):
     gpus_per_trial: Annotated[float | str, _number("GPUs (or a share of one) of one trial", 0, auto=True)] = "auto"
     cohort_size: Annotated[int | str, whole("replicates trained together", 1, 65536, auto=True)] = "auto"
     max_concurrent_trials: Annotated[int | str, whole("trials at once", 1, auto=True)] = "auto"
-    device: Annotated[str, _choice("where to train", "auto", "cpu", "cuda")] = "auto"
+    device: Annotated[str, choice("where to train", "auto", "cpu", "cuda")] = "auto"
 
 
 class Tracking(Section):

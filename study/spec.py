@@ -17,6 +17,7 @@ from study.measured import read_measurements
 from study.outcomes import Criteria
 from study.plain_data import flattened, plain_mapping, with_value
 from study.problems import FieldPath, Problems, SpecError, shown
+from study.protocol import Protocol, spelled_out
 from study.read_design import read_design, section
 from study.schema import study_schema
 from study.sections import (
@@ -56,6 +57,7 @@ _OPTIONAL = (
     "question",
     "calibration",
     "measurements",
+    "protocol",
 )
 
 
@@ -85,6 +87,7 @@ class StudySpec(Section):
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     measurements: list[str] | None = None  # as calibration: nothing in the hash of a study that names none
+    protocol: Protocol | None = None  # likewise
 
     _written: dict[str, object] = PrivateAttr(default_factory=dict)
     _folder: Path | None = PrivateAttr(default=None)
@@ -121,6 +124,8 @@ class StudySpec(Section):
         cls, written: dict[str, object], problems: Problems, *, folder: Path | None, import_code: bool
     ) -> StudySpec:
         raw = {key: value for key, value in written.items() if not (value is None and key in _OPTIONAL)}
+        if "protocol" in raw:
+            raw["protocol"] = spelled_out(raw["protocol"])
         note_not_yet(raw, problems)
         problems.raise_if_any()  # nothing else that is said about such a file would help
         cls._check_shape(raw, problems)
@@ -150,7 +155,7 @@ class StudySpec(Section):
         sections = {
             path[0]: model.model_validate(raw.get(path[0], {}))
             for path, model in _MODELS.items()
-            if path and not problems.under(path)
+            if path and path[0] in (raw.keys() | _ALWAYS) and not problems.under(path)
         }
         if isinstance(search := sections.get("search"), Search):
             check_search(search, problems)
@@ -250,7 +255,10 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("scheduler",): Scheduler,
     ("resources",): Resources,
     ("tracking",): Tracking,
+    ("protocol",): Protocol,
 }
+_ALWAYS = frozenset({"budget", "search", "scheduler", "resources", "tracking"})
+"""Sections that a study has where it does not write them."""
 _DESIGN_SECTIONS = ("target", "networks", "scientific", "nuisance", "fixed")
 
 
