@@ -64,7 +64,7 @@ def _violations(
     yield from files.violations()
     if mlflow:
         from study.audit_mlflow import StoreAudit
-        from study.launch import recorded_store
+        from study.delivery import recorded_store
         from study.launches import ran_offline
         from study.reference import read_references
         from study.spec import StudySpec

@@ -188,7 +188,7 @@ def stop(study: STUDY, home: HOME = None, address: ADDRESS = None, tracking_uri:
 def sync(study: STUDY, home: HOME = None, tracking_uri: TRACKING_URI = None) -> None:
     """Send MLflow whatever it missed."""
     folder = find_study(study, home=home)
-    from study.launch import sync_study
+    from study.delivery import sync_study
     from study.mlflow_client import readable_uri
 
     with locked(folder):
@@ -268,7 +268,7 @@ def reconcile_if_died(folder: StudyFolder, *, tracking_uri: str | None = None) -
     holder = lock_holder(folder)
     if holder is None or holder.alive:
         return
-    from study.launch import reconcile_study
+    from study.delivery import reconcile_study
 
     try:
         with locked(folder):

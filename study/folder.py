@@ -39,7 +39,7 @@ class StudyFolder:
         return self.root / "spec.yaml"
 
     def launch_spec_file(self, launch: int) -> Path:
-        """The operative study file of a launch: ``spec-2.yaml``, ... from an extension that changed it, else the first."""
+        """The operative study file of a launch: ``spec-N.yaml`` of an extension that changed it, else the first."""
         later = (self.root / f"spec-{number}.yaml" for number in range(launch, 1, -1))
         return next((path for path in later if path.exists()), self.spec_file)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,21 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.attempt import Attempt
+from study.begun import begun_spec, launch_spec, refuse_changed
 from study.configurations import Configuration, configurations
-from study.errors import BadInput, WorkFailed
-from study.folder import StudyFolder, find_study, home_folder, locked, write_json
-from study.launches import code_folder, launch_id, next_record, ran_offline, remembered
-from study.launches import tracking_uri as _store_uri
-from study.plan import Plan, plan_for
+from study.delivery import run_statuses
+from study.errors import BadInput
+from study.extend import Extended, Extension, extended
+from study.factors import Scalar
+from study.folder import StudyFolder, find_study, home_folder, locked, write_atomic, write_json
+from study.launches import code_folder, next_record, remember_launch, remembered
+from study.plan import Plan, plan_for, room
 from study.ray_doorway import local_resources, prepare_environment, ray_session
 from study.spec import StudySpec
-from study.tally import Tally, read_plan
-from study.user_code import changed_files, code_of, user_sources
+from study.tally import read_plan
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from study.tracking import Tracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def run(
     folder = StudyFolder(home_folder(home), checked.study)
     address = None if address == "local" else address
     if folder.plan_file.exists():
-        _refuse_changed(folder, checked)
+        checked = refuse_changed(folder, checked)
     else:
         _rehearse(configurations(checked))  # what is wrong with it is told before anything is created or started
     options = Options(address=address, tracking_uri=tracking_uri, offline=offline, command=command)
@@ -83,7 +83,7 @@ def run(
         if plan is None:
             plan = plan_for(checked, _resources(folder, address))
         else:
-            _refuse_changed(folder, checked)  # another launch may have begun it just before us
+            checked = refuse_changed(folder, checked)  # another launch may have begun it just before us
         return _attempt(folder, checked, plan, options, console)
 
 
@@ -102,7 +102,7 @@ def resume(
     Raises BadInput for an unknown study, WorkFailed as ``run`` does.
     """
     folder = find_study(study, home=home)
-    spec = _begun_spec(folder)
+    spec = begun_spec(folder)
     address = address or str(remembered(folder).get("address") or "") or None
     return run(
         spec,
@@ -115,68 +115,82 @@ def resume(
     )
 
 
-def begun_study(folder: StudyFolder) -> tuple[StudySpec, Plan]:
-    """The spec and the frozen plan of a study that was begun; its own code, if any, can be imported from now on.
+def extend(
+    study: str,
+    *,
+    replicates: int | None = None,
+    learning_rates: Sequence[float] = (),
+    add: Mapping[str, Sequence[Scalar]] | None = None,
+    only: Sequence[str] = (),
+    home: str | Path | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    offline: bool = False,
+    command: str = "",
+    console: Console | None = None,
+) -> StudyResult:
+    """Adds seeds or cells to a study that has ended, as another launch, and trains what is new.
 
-    Raises BadInput where that code is no longer what the study was begun with: it would train something else.
+    ``replicates`` is the new total of each configuration (of the losses in ``only``, by label; all where it is empty);
+    ``learning_rates`` and ``add`` (factor -> values) are crossed with what a grid has. What exists stays as it is. Cut
+    short, the same call, ``run`` or ``resume`` goes on. Raises BadInput for an unknown study, one that has not ended,
+    and for what is no extension; WorkFailed as ``run`` does.
     """
-    spec = _begun_spec(folder)
-    _refuse_changed(folder, spec)
-    code = str(code_folder(folder, spec))
-    if code not in sys.path:
-        sys.path.append(code)
-    return spec, read_plan(folder)
+    folder = find_study(study, home=home)
+    refuse_changed(folder, begun_spec(folder))
+    cells = {**({"learning_rate": tuple(learning_rates)} if learning_rates else {}), **(add or {})}
+    asked = Extension(replicates=replicates, cells=cells, only=only)
+    address = address or str(remembered(folder).get("address") or "") or None
+    options = Options(
+        address=None if address == "local" else address, tracking_uri=tracking_uri, offline=offline, command=command
+    )
+    with locked(folder):
+        plan = _extended_plan(folder, read_plan(folder), asked, options)
+        return _attempt(folder, begun_spec(folder), plan, options, console)
 
 
-def sync_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> str:
-    """Sends MLflow whatever it missed of a study whose lock is held, and returns the store's URI."""
-    for number, status in _run_statuses(folder).items():
-        _sync_launch(folder, number, status, tracking_uri=tracking_uri)
-    uri = _store_uri(folder, tracking_uri)
-    if ran_offline(folder):
-        write_json(folder.launch_file, {**remembered(folder), "tracking_uri": uri, "offline": False})
-    return uri
+def _extended_plan(folder: StudyFolder, plan: Plan, asked: Extension, options: Options) -> Plan:
+    """The plan with the extension, which is on the disk then: from here on, every resume goes on with it."""
+    last = plan.launches[-1]
+    code = code_folder(folder, begun_spec(folder))
+    if not _has_ended(folder, plan):
+        before = plan.until(last - 1)
+        if (
+            last == 1
+            or _grown(before, extended(launch_spec(folder, last - 1), before, asked, code=code)) != plan.by_key
+        ):
+            name = plan.study
+            raise BadInput(f"study {name!r} has not ended: `ganstudy resume {name}` goes on with it, then extend it")
+        return plan
+    found = extended(launch_spec(folder, last), plan, asked, code=code)
+    if not found.made:
+        raise BadInput(
+            f"--replicates: study {plan.study!r} has them already; it is the new total of each configuration"
+        )
+    _rehearse([entry for entry in found.made if entry.configuration_key not in plan.by_key])
+    size = begun_spec(folder).resources.cohort_size
+    fitting = room(found.spec, _resources(folder, options.address))
+    grown = plan.grown(found.made, size=size, **fitting, launch=last + 1, phase=found.phase)
+    spec_file = folder.root / f"spec-{last + 1}.yaml"
+    if found.spec.spec_hash != launch_spec(folder, last).spec_hash:
+        write_atomic(spec_file, found.spec.dump())
+    else:
+        spec_file.unlink(missing_ok=True)  # of an extension that ended before it began
+    write_json(folder.plan_file, grown.to_json())
+    remember_launch(folder, number=last + 1, purpose=found.purpose, command=options.command)
+    return grown
 
 
-def _sync_launch(folder: StudyFolder, number: int, status: str, *, tracking_uri: str | None) -> None:
-    tracker = _recorded_tracker(folder, number, tracking_uri=tracking_uri)
-    tracker.open(launch=launch_id(folder, number))
-    with tracker.readable_failures():
-        tracker.sync()
-        tracker.close(status)
+def _grown(plan: Plan, found: Extended) -> Mapping[str, Configuration]:
+    return {**plan.by_key, **{entry.configuration_key: entry for entry in found.made}}
 
 
-def recorded_store(folder: StudyFolder, *, tracking_uri: str | None = None) -> tuple[dict[int, str], str]:
-    """Number -> name of each of the study's launches, and the URI of the MLflow store that its results go to."""
-    launches = {number: launch_id(folder, number) for number in read_plan(folder).launches}
-    return launches, _store_uri(folder, tracking_uri)
+def _has_ended(folder: StudyFolder, plan: Plan) -> bool:
+    """Whether every replicate there will be has its result."""
+    from study.protocol import confirmation_to_come
 
-
-def reconcile_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> None:
-    """Gives the runs of launches whose driver died their true status; the lock is held.
-
-    A driver that died after a launch's last replicate ended left nothing of it to resume: its results are sent, too.
-    """
-    if ran_offline(folder):
-        return
-    for number, status in _run_statuses(folder).items():
-        if status == "KILLED":
-            tracker = _recorded_tracker(folder, number, tracking_uri=tracking_uri)
-            tracker.reconcile(launch=launch_id(folder, number))
-        else:
-            _sync_launch(folder, number, status, tracking_uri=tracking_uri)
-
-
-def _run_statuses(folder: StudyFolder) -> dict[int, str]:
-    """Launch -> the true status of its study run while nobody runs it."""
-    plan = read_plan(folder)
-    tally = Tally(folder=folder, plan=plan)
-    found: dict[int, str] = {}
-    for number in plan.launches:
-        states = [tally.state(entry.cohort, outcomes=False) for entry in plan.of_launch(number).cohorts]
-        ended = all(state.complete or state.problem for state in states)
-        found[number] = "KILLED" if not ended else "FAILED" if any(state.problem for state in states) else "FINISHED"
-    return found
+    statuses = set(run_statuses(folder).values())
+    return statuses == {"FINISHED"} and not confirmation_to_come(begun_spec(folder), plan)
 
 
 def _attempt(
@@ -223,47 +237,6 @@ def _as_spec(spec: StudySpec | Mapping[str, Any] | str | Path) -> StudySpec:
     return StudySpec.from_dict(spec) if isinstance(spec, Mapping) else StudySpec.from_file(spec)
 
 
-def _begun_spec(folder: StudyFolder) -> StudySpec:
-    """The operative spec; code named by import path lies beside the file that was first run, not here."""
-    if not folder.spec_file.exists():
-        raise WorkFailed(f"{folder.spec_file} is missing; run the study file again to go on")
-    return StudySpec.from_file(folder.spec_file, import_code=False)
-
-
-def _refuse_changed(folder: StudyFolder, spec: StudySpec) -> None:
-    """Raises BadInput when ``spec``, or the user's code it names, is not what the study was begun with."""
-    plan = read_plan(folder)
-    lines: list[str] = []
-    if plan.spec_hash != spec.spec_hash:
-        lines = _begun_spec(folder).difference(spec)
-    else:
-        own_code = code_folder(folder, spec)
-        sources = user_sources(spec.operative, folder=own_code)
-        if sources and _runs_other_code(plan, own_code):
-            lines = changed_files(remembered(folder).get("code", {}), sources) or ["your own code"]
-    if lines:
-        raise BadInput(
-            "\n".join(
-                [
-                    f"study {spec.study!r} was begun under {folder.home} with another spec; changed since:",
-                    *(f"  {line}" for line in lines),
-                    "only question, resources and tracking may change; give the study another name, or another --home",
-                ]
-            )
-        )
-
-
-def _runs_other_code(plan: Plan, folder: Path) -> bool:
-    """Whether the code that some planned configuration runs is not what it was planned with."""
-    planned = {
-        (entry.networks["name"], entry.adversarial_loss, entry.penalty): entry.code for entry in plan.configurations
-    }
-    return any(
-        code != code_of(networks=networks, adversarial_loss=loss, penalty=penalty, folder=folder)
-        for (networks, loss, penalty), code in planned.items()
-    )
-
-
 def _resources(folder: StudyFolder, address: str | None) -> Mapping[str, float]:
     """CPU and GPU of what the study will run on: a cluster is joined for a moment, Ray on this machine not started."""
     if address is None:
@@ -275,11 +248,3 @@ def _resources(folder: StudyFolder, address: str | None) -> Mapping[str, float]:
 
 def _frozen_plan(folder: StudyFolder) -> Plan | None:
     return read_plan(folder) if folder.plan_file.exists() else None
-
-
-def _recorded_tracker(folder: StudyFolder, number: int, *, tracking_uri: str | None) -> Tracker:
-    from study.attempt import make_tracker
-
-    plan = read_plan(folder)  # it is there: the study was found by it
-    uri = _store_uri(folder, tracking_uri)
-    return make_tracker(folder, _begun_spec(folder), plan, uri, number=number)
