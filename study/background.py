@@ -29,6 +29,9 @@ class Writer(Protocol):
     def open(self, *, launch: str) -> object:
         """The launch's parent run is RUNNING and no run of a dead owner is."""
 
+    def learn(self) -> None:
+        """The plan on the disk, which grew, is known and sent."""
+
     def start(self, cohort: str) -> None:
         """The cohort's runs exist."""
 
@@ -57,6 +60,8 @@ class _Job:
         match self.kind:
             case "open":
                 writer.open(launch=self.launch)
+            case "learn":
+                writer.learn()
             case "start":
                 writer.start(self.cohort)
             case "send":
@@ -103,6 +108,10 @@ class BackgroundTracker:
             self._changed.wait_for(lambda: not self._opening())
         if self._refused is not None:
             raise self._refused
+
+    def learn(self) -> None:
+        """The plan grew: told before its new cohort begins; repeated calls while one is waiting are one."""
+        self._put(_Job(kind="learn"))
 
     def start(self, cohort: str) -> None:
         """A cohort began."""

@@ -73,15 +73,15 @@ def plan(
     Takes the options of `run`, so that one command line can be turned into the other.
     """
     from study.cli_plan import plan_json, print_plan
-    from study.plan import plan_for
+    from study.plan import expected_plan
     from study.ray_doorway import local_resources
     from study.share import share_of
 
     checked = _read_spec(spec, overrides)
     machine = local_resources()
-    made, workers = plan_for(checked, machine), share_of(machine, checked.resources).concurrent
+    made, workers = expected_plan(checked, machine), share_of(machine, checked.resources).concurrent
     if as_json:
-        print_json(plan_json(made, workers=workers))
+        print_json(plan_json(made, workers=workers, chosen=checked.search.method != "optuna"))
     else:
         print_plan(checked, made, out(), workers=workers)
 

@@ -22,6 +22,9 @@ class Nowhere:
     def open(self, *, launch: str) -> None:
         """Nothing."""
 
+    def learn(self) -> None:
+        """Nothing."""
+
     def start(self, cohort: str) -> None:
         """Nothing."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -39,13 +39,19 @@ class Cohort:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Every replicate of a study, each in exactly one cohort; cohorts in the order they are started."""
+    """Every replicate of a study, each in exactly one cohort; cohorts in the order they are started.
+
+    ``declared``: how many configurations an adaptive search makes in all, of which the plan holds those chosen so far;
+    None where the plan is whole from the start. ``declared_replicates``: replicates of each.
+    """
 
     study: str
     spec_hash: str
     criteria_hash: str
     configurations: tuple[Configuration, ...]
     cohorts: tuple[Cohort, ...]
+    declared: int | None = None
+    declared_replicates: int = 0
 
     @cached_property
     def by_key(self) -> Mapping[str, Configuration]:
@@ -63,8 +69,30 @@ class Plan:
 
     @property
     def replicates(self) -> int:
-        """Planned replicates, all configurations together."""
-        return sum(entry.replicates for entry in self.configurations)
+        """Planned replicates, all configurations together, those that a search will still choose included."""
+        return sum(entry.replicates for entry in self.configurations) + self.to_come * self.declared_replicates
+
+    @property
+    def to_come(self) -> int:
+        """Configurations that a search will still choose."""
+        return 0 if self.declared is None else self.declared - len(self.configurations)
+
+    def grown(self, configuration: Configuration) -> Plan:
+        """The plan with one more configuration, in a cohort of its own; what it held stays as it was.
+
+        ValueError: it is there already, or the search has made all that it declared.
+        """
+        if configuration.configuration_key in self.by_key:
+            raise ValueError(f"configuration {configuration.configuration_key} is planned already")
+        if self.to_come < 1:
+            raise ValueError(f"the plan declares {self.declared} configurations and holds them all")
+        key, width = configuration.configuration_key, max(3, len(str((self.declared or 1) - 1)))
+        part = _Part(configuration, tuple((key, replicate) for replicate in range(configuration.replicates)))
+        return replace(
+            self,
+            configurations=(*self.configurations, configuration),
+            cohorts=(*self.cohorts, Cohort(part.name(len(self.cohorts), width), part.members)),
+        )
 
     def estimate(self, *, workers: int) -> Estimate:
         """Steps (exact) and wall time (rough) when ``workers`` cohorts train at once."""
@@ -79,11 +107,13 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data of plan.json: nothing in it depends on when or where it was made."""
+        search = {"declared": self.declared, "declared_replicates": self.declared_replicates}
         return {
             "schema": SCHEMA,
             "study": self.study,
             "spec_hash": self.spec_hash,
             "criteria_hash": self.criteria_hash,
+            **({} if self.declared is None else search),
             "configurations": [_plain(entry) for entry in self.configurations],
             "cohorts": [
                 {"cohort": entry.cohort, "members": [list(member) for member in entry.members]}
@@ -109,6 +139,8 @@ class Plan:
                     Cohort(entry["cohort"], tuple((key, replicate) for key, replicate in entry["members"]))
                     for entry in data["cohorts"]
                 ),
+                declared=data.get("declared"),
+                declared_replicates=data.get("declared_replicates", 0),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"plan.json is damaged: {type(error).__name__}: {error}") from error
@@ -139,8 +171,24 @@ def _only(entry: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
 def plan_for(spec: StudySpec, cluster: Mapping[str, float]) -> Plan:
     """The plan of a study on a machine or cluster with these resources (Ray's totals by name: CPU, GPU).
 
+    Of an adaptive search it holds nothing yet but how many configurations there will be.
     As many workers as trials run there at once, and larger cohorts where they train on GPUs. Raises SpecError.
     """
+    if spec.search.method == "optuna":
+        return Plan(
+            study=spec.study,
+            spec_hash=spec.spec_hash,
+            criteria_hash=spec.criteria_hash,
+            configurations=(),
+            cohorts=(),
+            declared=(spec.search.configurations or 0) * len(spec.design.entries),
+            declared_replicates=spec.replicates,
+        )
+    return expected_plan(spec, cluster)
+
+
+def expected_plan(spec: StudySpec, cluster: Mapping[str, float]) -> Plan:
+    """As ``plan_for``, with a stand-in for what an adaptive search will choose: as many settings drawn at random."""
     share = share_of(cluster, spec.resources)
     return make_plan(spec, workers=share.concurrent, max_members=MAX_GPU_COHORT if share.gpus else MAX_COHORT)
 

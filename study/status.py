@@ -75,7 +75,7 @@ def study_status(folder: StudyFolder, *, outcomes: bool = True) -> StudyStatus:
     done = sum(members[cohort] for cohort, state in states.items() if state.complete)
     failures = {cohort: state.problem for cohort, state in states.items() if state.problem}
     failed = sum(members[cohort] for cohort in failures)
-    planned = sum(members.values())
+    planned = plan.replicates
     return StudyStatus(
         study=folder.study,
         state=_state(folder, alive=alive, died=holder is not None, ended=done + failed == planned, failed=failed > 0),
@@ -193,7 +193,7 @@ def _fraction(plan: Plan, states: Mapping[str, CohortState]) -> float:
         entry.total if states[cohort].complete else states[cohort].generator_step * entry.members * entry.step_cost
         for cohort, entry in work.items()
     )
-    return done / total if total else 1.0
+    return done / (total * (1 + plan.to_come / len(work))) if total else float(not plan.to_come)
 
 
 def _pace(folder: StudyFolder, *, attempt: object) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from study.errors import WorkFailed
 from study.folder import StudyFolder
 from study.mlflow_client import PARENT_RUN, MlflowStore, now_ms, sqlite_uri
 from study.results import Ended, Part, configuration_yaml, ended_replicates, rows_of, run_name, write_results
+from study.rungs import was_stopped
 from study.summary import Point, curve, outcome_fractions
+from study.tally import read_plan
 from trainers.program import evaluation_steps
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ KIND, STUDY, LAUNCH, KEY, STUDY_RUN = (
     "ganstudy.configuration_key",
     "ganstudy.study_run",
 )
+CENSORED = "ganstudy.censored_at"
+"""The generator step at which the scheduler stopped a configuration."""
 SENT_MARK = "finite_fraction"
 
 
@@ -58,14 +62,9 @@ class Tracker:
         reference: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._folder = StudyFolder(folder.parent, folder.name)
-        self._plan = plan
+        self._know(plan)
         self._uri, self._artifact_location = tracking_uri, artifact_location
         self._replicate_runs, self._criteria, self._reference = replicate_runs, criteria, reference
-        self._configurations = plan.by_key
-        self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in plan.cohorts}
-        self._parts = {
-            key: [cohort for cohort, keys in self._cohorts.items() if key in keys] for key in self._configurations
-        }
         self._connection: MlflowStore | None = None
         self._experiment_id = ""
         self._study: Run | None = None
@@ -100,6 +99,11 @@ class Tracker:
             self._store.reopen(self._study)
             self._kill_running(self._study_run)
         return self._study_run
+
+    def learn(self) -> None:
+        """The plan on the disk grew: what it holds now is known, and its file in MLflow is replaced."""
+        self._know(read_plan(self._folder))
+        self._store.upload(self._study_run, self._folder.plan_file)
 
     def start(self, cohort: str) -> None:
         """The runs of the cohort's configurations exist and are RUNNING (those already FINISHED stay so)."""
@@ -138,7 +142,7 @@ class Tracker:
             if not failed and not any(folder.glob("checkpoint-*")):
                 continue
             checkpoint = self._checkpoint(cohort) if self._pending(cohort) else None
-            if failed or (checkpoint is not None and checkpoint.complete):
+            if failed or self._has_ended(cohort, checkpoint):
                 self.finish(cohort, failed=failed)
             else:
                 self.send(cohort)
@@ -167,6 +171,15 @@ class Tracker:
     def readable_failures(self) -> AbstractContextManager[None]:
         """Raises WorkFailed with one line where MLflow would end a command with a traceback."""
         return self._store.readable_failures()
+
+    def _know(self, plan: Plan) -> None:
+        self._plan = plan
+        self._configurations = plan.by_key
+        self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in plan.cohorts}
+        self._parts: dict[str, list[str]] = {key: [] for key in self._configurations}
+        for cohort, keys in self._cohorts.items():
+            for key in keys:
+                self._parts[key].append(cohort)
 
     @property
     def _store(self) -> MlflowStore:
@@ -210,9 +223,13 @@ class Tracker:
     def _checkpoint(self, cohort: str) -> Checkpoint | None:
         return newest_checkpoint(self._folder.cohort(cohort)).checkpoint
 
+    def _has_ended(self, cohort: str, checkpoint: Checkpoint | None) -> bool:
+        """Whether it trained to its horizon, or to the rung at which it was stopped."""
+        return checkpoint is not None and (checkpoint.complete or was_stopped(self._folder, cohort))
+
     def _ended_part(self, cohort: str, checkpoint: Checkpoint | None) -> Part | None:
         """How a cohort ended, perhaps under an earlier process; None while it has not."""
-        if cohort not in self._ended and (checkpoint is None or not checkpoint.complete):
+        if cohort not in self._ended and not self._has_ended(cohort, checkpoint):
             return None
         return Part(checkpoint=checkpoint, failed=self._ended.get(cohort, False))
 
@@ -225,7 +242,7 @@ class Tracker:
                 self._experiment,
                 identity,
                 tags=self._common_tags() | {STUDY_RUN: self._study_run},
-                name=run_name(configuration, self._plan.configurations),
+                name=self._run_name(configuration),
                 began=lambda: self._first_measured_ms(key),
             )
             if run.info.status == "FINISHED":
@@ -235,6 +252,13 @@ class Tracker:
                 self._store.log_params(run.info.run_id, configuration.params())
             self._runs[key] = run
         return self._runs[key]
+
+    def _run_name(self, configuration: Configuration) -> str:
+        """By what varies; in a plan that grows, where nobody knows yet, by number: the third of its loss."""
+        if self._plan.declared is None:
+            return run_name(configuration, self._plan.configurations)
+        same = [entry.configuration_key for entry in self._plan.configurations if entry.loss == configuration.loss]
+        return f"{configuration.loss} {same.index(configuration.configuration_key) + 1}"
 
     def _first_measured_ms(self, key: str) -> int:
         """A run made after the fact began when its first row was measured."""
@@ -268,6 +292,8 @@ class Tracker:
             shares = outcome_fractions(outcome.outcome for outcome in ended.outcomes.values())
             point = Point(generator_step=ended.last_step, measured_at_ms=last, metrics=shares)
             self._store.log_points(run.info.run_id, [point])
+        if any(part.censored for part in parts):
+            self._store.set_tags(run.info.run_id, {CENSORED: str(ended.last_step)})
         if tags := environment_tags(part.checkpoint.environments for part in parts if part.checkpoint):
             self._store.set_tags(run.info.run_id, tags)
         if self._replicate_runs:
