@@ -75,7 +75,7 @@ class StoreAudit:
             return
         ended = [cohort.complete or cohort.failed for cohort in self._cohorts.values()]
         failed = any(cohort.failed and not cohort.complete for cohort in self._cohorts.values())
-        true = ("FAILED" if failed else "FINISHED") if all(ended) else "KILLED"
+        true = ("FAILED" if failed else "FINISHED") if all(ended) and not self._plan.to_come else "KILLED"
         if parent.info.status != true:
             text = f"the study's run is {parent.info.status}, true is {true}: `ganstudy sync` sends the rest"
             yield Violation(invariant="I4", subject=f"run {parent.info.run_id}", text=text)

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from study.spec import StudySpec
 
 
-def plan_json(plan: Plan, *, workers: int) -> dict[str, object]:
-    """The plan as plain data, for ``--json``; seconds are wall time."""
+def plan_json(plan: Plan, *, workers: int, chosen: bool = True) -> dict[str, object]:
+    """The plan as plain data, for ``--json``; seconds are wall time.
+
+    ``chosen``: whether its configurations are those that will run; a search chooses them later, and has no plan yet.
+    """
     return {
         "study": plan.study,
         "spec_hash": plan.spec_hash,
@@ -27,7 +30,7 @@ def plan_json(plan: Plan, *, workers: int) -> dict[str, object]:
         "replicates": plan.replicates,
         "cohorts": len(plan.cohorts),
         "estimate": asdict(plan.estimate(workers=workers)),
-        "plan": plan.to_json(),
+        "plan": plan.to_json() if chosen else None,
     }
 
 
@@ -43,7 +46,7 @@ def print_plan(spec: StudySpec, plan: Plan, console: Console, *, workers: int) -
     sizes = [len(entry.members) for entry in plan.cohorts]
     widest = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
     facts = {
-        "configurations": f"{len(plan.configurations):,}",
+        "configurations": f"{len(plan.configurations):,}{_searched(spec)}",
         "replicates": f"{plan.replicates:,}",
         "cohorts": f"{len(plan.cohorts):,} of {widest} replicates (one Ray Tune trial each)",
         "generator steps": f"{estimate.generator_steps:,} of cohorts, {estimate.replicate_steps:,} of replicates",
@@ -51,6 +54,12 @@ def print_plan(spec: StudySpec, plan: Plan, console: Console, *, workers: int) -
     }
     for name, fact in facts.items():
         console.print(Text.assemble((f"{name:<17}", "bold"), fact), soft_wrap=True)
+
+
+def _searched(spec: StudySpec) -> str:
+    if spec.search.method != "optuna":
+        return ""
+    return f", chosen by {spec.search.sampler} while it runs (k and cost as if drawn at random)"
 
 
 def _cells(plan: Plan) -> Table:

@@ -59,8 +59,9 @@ def run_statuses(folder: StudyFolder) -> dict[int, str]:
     tally = Tally(folder=folder, plan=plan)
     found: dict[int, str] = {}
     for number in plan.launches:
-        states = [tally.state(entry.cohort, outcomes=False) for entry in plan.of_launch(number).cohorts]
-        ended = all(state.complete or state.problem for state in states)
+        own = plan.of_launch(number)
+        states = [tally.state(entry.cohort, outcomes=False) for entry in own.cohorts]
+        ended = all(state.complete or state.problem for state in states) and not own.to_come
         found[number] = "KILLED" if not ended else "FAILED" if any(state.problem for state in states) else "FINISHED"
     return found
 

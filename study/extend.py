@@ -84,10 +84,10 @@ def _more_seeds(spec: StudySpec, chosen: Sequence[Configuration], replicates: in
         raise BadInput(
             f"--replicates: is the new total of each configuration, and must be more than {most} (got {replicates})"
         )
-    return tuple(_with_seeds(spec, entry, replicates) for entry in chosen if entry.replicates < replicates)
+    return tuple(with_seeds(spec, entry, replicates) for entry in chosen if entry.replicates < replicates)
 
 
-def _with_seeds(spec: StudySpec, entry: Configuration, replicates: int) -> Configuration:
+def with_seeds(spec: StudySpec, entry: Configuration, replicates: int) -> Configuration:
     """The configuration with this many replicates: the seeds it has, and those that follow."""
     more = (replicate_seed(spec.seed, entry.configuration_key, r) for r in range(entry.replicates, replicates))
     return replace(entry, replicates=replicates, seeds=(*entry.seeds, *more))
@@ -106,7 +106,7 @@ def _more_confirming(spec: StudySpec, plan: Plan, labels: set[str], replicates: 
             f"{most} (got {replicates})"
         )
     made = tuple(
-        _with_seeds(spec, entry, entry.replicates + replicates - confirming[entry.configuration_key])
+        with_seeds(spec, entry, entry.replicates + replicates - confirming[entry.configuration_key])
         for entry in chosen
         if confirming[entry.configuration_key] < replicates
     )

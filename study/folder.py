@@ -54,9 +54,19 @@ class StudyFolder:
         return self.root / "launch.json"
 
     @property
+    def selection_file(self) -> Path:
+        """Which configuration of each loss was chosen to be confirmed: written once."""
+        return self.root / "selection.json"
+
+    @property
     def reference_file(self) -> Path:
         """The yardsticks that outcomes are judged by, per target."""
         return self.root / "reference.json"
+
+    @property
+    def journal_file(self) -> Path:
+        """Optuna's storage of an adaptive search: every suggestion and what came of it."""
+        return self.root / "search.journal"
 
     @property
     def lock_file(self) -> Path:
@@ -102,6 +112,10 @@ class StudyFolder:
     def tally_file(self, cohort: str) -> Path:
         """How a complete cohort's replicates ended, for ``status``: made again when it is missing or out of date."""
         return self.cohort(cohort) / "tally.json"
+
+    def rungs_file(self, cohort: str) -> Path:
+        """What early stopping compared of a cohort, and whether it was stopped."""
+        return self.cohort(cohort) / "rungs.json"
 
     def ask_to_stop(self, reason: str) -> None:
         """Writes the stop file: trials checkpoint and return, pending ones end at once."""

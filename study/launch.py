@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from study.attempt import Attempt
 from study.begun import begun_spec, launch_spec, refuse_changed
@@ -18,13 +20,10 @@ from study.factors import Scalar
 from study.folder import StudyFolder, find_study, home_folder, locked, write_atomic, write_json
 from study.launches import code_folder, next_record, remember_launch, remembered
 from study.plan import Plan, plan_for, room
+from study.protocol import confirmation_to_come
 from study.ray_doorway import local_resources, prepare_environment, ray_session
 from study.spec import StudySpec
 from study.tally import read_plan
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +186,6 @@ def _grown(plan: Plan, found: Extended) -> Mapping[str, Configuration]:
 
 def _has_ended(folder: StudyFolder, plan: Plan) -> bool:
     """Whether every replicate there will be has its result."""
-    from study.protocol import confirmation_to_come
-
     statuses = set(run_statuses(folder).values())
     return statuses == {"FINISHED"} and not confirmation_to_come(begun_spec(folder), plan)
 
@@ -207,16 +204,45 @@ def _attempt(
         counts += attempt.counts
         interrupted = attempt.interrupted
         number, plan = number + 1, read_plan(folder)
-    ended = sum(counts.values()) == plan.replicates
+        if not interrupted:
+            plan = _confirming_plan(folder, spec, plan, options, console)
+    planned = plan.replicates + confirmation_to_come(spec, plan)
+    ended = sum(counts.values()) == planned
     return StudyResult(
         study=spec.study,
         home=folder.home,
         tracking_uri=record["tracking_uri"],
         counts=dict(counts),
-        planned=plan.replicates,
+        planned=planned,
         offline=options.offline,
         exit_code=130 if not ended and interrupted else 1 if not ended or counts["failed"] else 0,
     )
+
+
+def _confirming_plan(
+    folder: StudyFolder, spec: StudySpec, plan: Plan, options: Options, console: Console | None
+) -> Plan:
+    """The plan, with the fresh seeds of what was chosen once all that was to be explored has its result."""
+    if not confirmation_to_come(spec, plan):
+        return plan
+    console = console or Console(stderr=True)
+    if run_statuses(folder)[1] != "FINISHED":
+        text = (
+            f"nothing is chosen yet: replicates failed, and the choice waits for all (`ganstudy resume {plan.study}`)"
+        )
+        console.print(text, soft_wrap=True, markup=False)
+        return plan
+    from study.confirm import confirmed
+    from study.results import run_name
+
+    grown = confirmed(folder, spec, plan, room(spec, _resources(folder, options.address)))
+    write_json(folder.plan_file, grown.to_json())
+    remember_launch(folder, number=grown.launches[-1], purpose="confirm", command=options.command)
+    for key in dict.fromkeys(key for key, _ in grown.phases):
+        name = run_name(grown.configuration(key), grown.configurations)
+        seeds = f"{spec.protocol.confirm_replicates if spec.protocol else 0} fresh seeds"
+        console.print(f"{plan.study}: explored; {name} is confirmed with {seeds}", soft_wrap=True, markup=False)
+    return grown
 
 
 def _rehearse(made: Sequence[Configuration]) -> None:

@@ -13,7 +13,7 @@ from study.cost import STARTUP_S, Estimate, cohort_seconds, makespan
 from study.share import share_of
 from study.spec import StudySpec
 
-__all__ = ["Cohort", "Configuration", "Estimate", "Plan", "make_plan", "plan_for", "replicate_seed"]
+__all__ = ["Cohort", "Configuration", "Estimate", "MemberId", "Plan", "make_plan", "plan_for", "replicate_seed"]
 
 SCHEMA = 1
 
@@ -29,7 +29,9 @@ class Room(TypedDict):
 class Plan:
     """Every replicate of a study, each in exactly one cohort; cohorts in the order they are started.
 
-    A plan grows at its end and nowhere else: what is in it stays as it is (see ``grown``).
+    A plan grows at its end and nowhere else: what is in it stays as it is (see ``grown``). ``declared``: how many
+    configurations an adaptive search makes in all, of which the plan holds those chosen so far; None where the plan is
+    whole from the start. ``declared_replicates``: replicates of each.
     """
 
     study: str
@@ -37,6 +39,8 @@ class Plan:
     criteria_hash: str
     configurations: tuple[Configuration, ...]
     cohorts: tuple[Cohort, ...]
+    declared: int | None = None
+    declared_replicates: int = 0
 
     @cached_property
     def by_key(self) -> Mapping[str, Configuration]:
@@ -54,8 +58,13 @@ class Plan:
 
     @property
     def replicates(self) -> int:
-        """Planned replicates, all cohorts together."""
-        return sum(len(entry.members) for entry in self.cohorts)
+        """Planned replicates, all cohorts together, those that a search will still choose included."""
+        return sum(len(entry.members) for entry in self.cohorts) + self.to_come * self.declared_replicates
+
+    @property
+    def to_come(self) -> int:
+        """Configurations that a search will still choose."""
+        return 0 if self.declared is None else self.declared - len(self.configurations)
 
     @property
     def launches(self) -> tuple[int, ...]:
@@ -80,11 +89,14 @@ class Plan:
         """This plan with more: new configurations, or more replicates of those it has, in cohorts of their own.
 
         ``size=None`` makes one cohort of each configuration. Nothing that was planned changes: raises ValueError for a
-        configuration of a known key that differs in more than its last replicates.
+        configuration of a known key that differs in more than its last replicates, and where a search has made all
+        that it declared.
         """
         held, seats = dict(self.by_key), []
         for entry in made:
             before = held.get(entry.configuration_key)
+            if before is None and self.declared is not None and len(held) >= self.declared:
+                raise ValueError(f"the plan declares {self.declared} configurations and holds them all")
             if before is not None and replace(entry, replicates=before.replicates, seeds=before.seeds) != before:
                 raise ValueError(f"configuration {entry.configuration_key} is planned already, and otherwise")
             first = 0 if before is None else before.replicates
@@ -95,7 +107,8 @@ class Plan:
                 seats.append(Seats(configuration=entry, first=first, stop=entry.replicates))
         taken = sum(entry.launch == launch for entry in self.cohorts)
         room = Room(workers=workers, max_members=max_members)
-        cohorts = cut_cohorts(seats, size=size, **room, launch=launch, phase=phase, taken=taken)
+        expected = taken + self.to_come if launch == 1 else taken
+        cohorts = cut_cohorts(seats, size=size, **room, launch=launch, phase=phase, taken=taken, expected=expected)
         return replace(self, configurations=tuple(held.values()), cohorts=(*self.cohorts, *cohorts))
 
     def until(self, launch: int) -> Plan:
@@ -104,7 +117,8 @@ class Plan:
 
     def of_launch(self, launch: int) -> Plan:
         """The cohorts of one launch, and the configurations they train, with the replicates up to its own."""
-        return self._cut([entry for entry in self.cohorts if entry.launch == launch])
+        cut = self._cut([entry for entry in self.cohorts if entry.launch == launch])
+        return cut if launch == 1 else replace(cut, declared=None)
 
     def replicates_of(self, configuration_key: str) -> tuple[int, ...]:
         """The numbers of a configuration's replicates in this plan's cohorts, ascending."""
@@ -137,11 +151,13 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data of plan.json: nothing in it depends on when or where it was made."""
+        search = {"declared": self.declared, "declared_replicates": self.declared_replicates}
         return {
             "schema": SCHEMA,
             "study": self.study,
             "spec_hash": self.spec_hash,
             "criteria_hash": self.criteria_hash,
+            **({} if self.declared is None else search),
             "configurations": [_plain(entry) for entry in self.configurations],
             "cohorts": [_plain_cohort(entry) for entry in self.cohorts],
         }
@@ -169,6 +185,8 @@ class Plan:
                     )
                     for entry in data["cohorts"]
                 ),
+                declared=data.get("declared"),
+                declared_replicates=data.get("declared_replicates", 0),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"plan.json is damaged: {type(error).__name__}: {error}") from error
@@ -213,8 +231,20 @@ def _only(entry: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
 def plan_for(spec: StudySpec, cluster: Mapping[str, float]) -> Plan:
     """The plan of a study on a machine or cluster with these resources (Ray's totals by name: CPU, GPU).
 
+    Of an adaptive search it holds nothing yet but how many configurations there will be.
     As many workers as trials run there at once, and larger cohorts where they train on GPUs. Raises SpecError.
     """
+    if spec.search.method == "optuna":
+        return replace(
+            _empty_plan(spec),
+            declared=(spec.search.configurations or 0) * len(spec.design.entries),
+            declared_replicates=spec.replicates,
+        )
+    return expected_plan(spec, cluster)
+
+
+def expected_plan(spec: StudySpec, cluster: Mapping[str, float]) -> Plan:
+    """As ``plan_for``, with a stand-in for what an adaptive search will choose: as many settings drawn at random."""
     return make_plan(spec, **room(spec, cluster))
 
 
@@ -229,13 +259,16 @@ def make_plan(spec: StudySpec, *, workers: int, max_members: int = MAX_COHORT) -
 
     Raises SpecError when two labels mean the same configuration.
     """
-    empty = Plan(
+    whole = spec.search.method == "optuna" or spec.scheduler.name == "asha"
+    size = None if whole else spec.resources.cohort_size
+    return _empty_plan(spec).grown(configurations(spec), size=size, workers=workers, max_members=max_members)
+
+
+def _empty_plan(spec: StudySpec) -> Plan:
+    return Plan(
         study=spec.study,
         spec_hash=spec.spec_hash,
         criteria_hash=spec.criteria_hash,
         configurations=(),
         cohorts=(),
     )
-    whole = spec.search.method == "optuna" or spec.scheduler.name == "asha"
-    size = None if whole else spec.resources.cohort_size
-    return empty.grown(configurations(spec), size=size, workers=workers, max_members=max_members)
