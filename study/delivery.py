@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from study.begun import begun_spec
 from study.folder import StudyFolder, write_json
-from study.launches import launch_id, ran_offline, remembered
-from study.launches import tracking_uri as store_uri
+from study.launches import launch_id, ran_offline, remembered, store_uri
 from study.tally import Tally, read_plan
 
 if TYPE_CHECKING:

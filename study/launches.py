@@ -51,7 +51,7 @@ def remember_launch(folder: StudyFolder, *, number: int, purpose: str, command: 
 
 
 def next_record(
-    folder: StudyFolder, spec: StudySpec, *, address: str | None, asked_uri: str | None, offline: bool, command: str
+    folder: StudyFolder, spec: StudySpec, *, address: str | None, tracking_uri: str | None, offline: bool, command: str
 ) -> dict[str, Any]:
     """The content of launch.json for the next attempt: the study's launches stay, the attempt's number grows."""
     before = remembered(folder)
@@ -62,7 +62,7 @@ def next_record(
         "home": str(folder.home),
         "launch": before.get("launch") or secrets.token_hex(8),
         "attempt": int(before.get("attempt", 0)) + 1,
-        "tracking_uri": tracking_uri(folder, asked_uri),
+        "tracking_uri": store_uri(folder, tracking_uri),
         "address": address,
         "import_path": str(own_code),
         "code": user_sources(spec.operative, folder=own_code),
@@ -75,7 +75,7 @@ def next_record(
     }
 
 
-def tracking_uri(folder: StudyFolder, asked: str | None) -> str:
+def store_uri(folder: StudyFolder, asked: str | None) -> str:
     """The MLflow store that a study's results go to: as asked, as before, or as the environment says."""
     from study.mlflow_client import sqlite_uri
 
