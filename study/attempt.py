@@ -218,12 +218,12 @@ class Attempt:
 
     def grow(self, configuration: Configuration) -> str:
         """Takes a configuration into the plan, on the disk first, and names its cohort."""
-        self._plan = self._plan.grown(configuration)
+        self._plan = self._plan.grown([configuration])
         write_json(self._folder.plan_file, self._plan.to_json())
         self._tally.plan = self._plan
         self._progress.ledger.expect(work_of(self._plan), to_come=self._plan.to_come)
         if self._tracker is not None:
-            self._tracker.learn()
+            self._tracker.grow(self._plan)
         return self._plan.cohorts[-1].cohort
 
     def value(self, cohort: str) -> float | None:

@@ -33,7 +33,7 @@ Entries = Counter[tuple[int, bytes]]
 
 
 class StoreAudit:
-    """Compares one launch in MLflow with what its checkpoints hold."""
+    """Compares one launch in MLflow with what its checkpoints hold; ``plan`` holds that launch alone."""
 
     def __init__(
         self,
@@ -47,7 +47,8 @@ class StoreAudit:
         criteria: Criteria,
         references: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self._plan, self._cohorts, self._launch = plan, cohorts, launch
+        self._plan, self._launch = plan, launch
+        self._cohorts = {entry.cohort: cohorts[entry.cohort] for entry in plan.cohorts}
         self._criteria, self._references = criteria, references
         self._running, self._checked = running, checked
         self._store = MlflowStore(tracking_uri)
@@ -143,6 +144,7 @@ class StoreAudit:
         ended = ended_replicates(
             configuration,
             [Part(checkpoint=part.checkpoint, failed=part.failed) for part in parts],
+            replicates=self._plan.replicates_of(configuration.configuration_key),
             criteria=self._criteria,
             reference=self._references[configuration.target_id],
         )

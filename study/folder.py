@@ -38,6 +38,10 @@ class StudyFolder:
         """The operative study file, defaults filled in."""
         return self.root / "spec.yaml"
 
+    def launch_spec_file(self, launch: int) -> Path:
+        """The operative study file of a launch: of the first ``spec_file``, then ``spec-2.yaml``, ..."""
+        return self.spec_file if launch == 1 else self.root / f"spec-{launch}.yaml"
+
     @property
     def plan_file(self) -> Path:
         """The frozen plan: configurations, cohorts, seeds."""
@@ -168,7 +172,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Strict JSON (no NaN), keys as given, replaced atomically."""
-    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_atomic(path, json_text(value))
+
+
+def json_text(value: Mapping[str, object]) -> str:
+    """What ``write_json`` writes."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, object]:

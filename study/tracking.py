@@ -15,12 +15,11 @@ from study.background import BackgroundTracker
 from study.checkpoint import Checkpoint, newest_checkpoint
 from study.environment import environment_tags
 from study.errors import WorkFailed
-from study.folder import StudyFolder
+from study.folder import StudyFolder, json_text
 from study.mlflow_client import PARENT_RUN, MlflowStore, now_ms, sqlite_uri
 from study.results import Ended, Part, configuration_yaml, ended_replicates, rows_of, run_name, write_results
 from study.rungs import was_stopped
 from study.summary import Point, curve, outcome_fractions
-from study.tally import read_plan
 from trainers.program import evaluation_steps
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ class Tracker:
 
     It keeps no spool of its own: the checkpoints hold all that MLflow has not received yet. Calls raise what MLflow
     raises; ``BackgroundTracker`` is the form that never does. FINISHED is set last and means that all is sent.
+    ``number`` counts the study's launches from 1: it writes that launch's cohorts, and the replicates in them alone.
     """
 
     def __init__(
@@ -60,11 +60,13 @@ class Tracker:
         replicate_runs: bool,
         criteria: Criteria,
         reference: Mapping[str, Mapping[str, Any]],
+        number: int = 1,
     ) -> None:
         self._folder = StudyFolder(folder.parent, folder.name)
-        self._know(plan)
+        self._number = number
         self._uri, self._artifact_location = tracking_uri, artifact_location
         self._replicate_runs, self._criteria, self._reference = replicate_runs, criteria, reference
+        self._take(plan)
         self._connection: MlflowStore | None = None
         self._experiment_id = ""
         self._study: Run | None = None
@@ -94,16 +96,20 @@ class Tracker:
                 self._experiment, identity, tags=self._common_tags(), name=self._plan.study, began=now_ms
             )
             self._store.set_tags(self._study_run, self._common_tags())
-            for path in self._study_files():
-                self._store.upload(self._study_run, path)
+            self._upload_study_files()
             self._store.reopen(self._study)
             self._kill_running(self._study_run)
         return self._study_run
 
-    def learn(self) -> None:
-        """The plan on the disk grew: what it holds now is known, and its file in MLflow is replaced."""
-        self._know(read_plan(self._folder))
-        self._store.upload(self._study_run, self._folder.plan_file)
+    def grow(self, plan: Plan) -> None:
+        """Knows from now on what ``plan`` has more of this launch, and gives its study run the new plan.json.
+
+        A plan that it has outgrown changes nothing: work that failed is tried again later.
+        """
+        if len(plan.cohorts) >= len(self._plan.cohorts):
+            self._take(plan)
+        if self._study is not None:
+            self._upload_plan()
 
     def start(self, cohort: str) -> None:
         """The runs of the cohort's configurations exist and are RUNNING (those already FINISHED stay so)."""
@@ -172,15 +178,6 @@ class Tracker:
         """Raises WorkFailed with one line where MLflow would end a command with a traceback."""
         return self._store.readable_failures()
 
-    def _know(self, plan: Plan) -> None:
-        self._plan = plan
-        self._configurations = plan.by_key
-        self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in plan.cohorts}
-        self._parts: dict[str, list[str]] = {key: [] for key in self._configurations}
-        for cohort, keys in self._cohorts.items():
-            for key in keys:
-                self._parts[key].append(cohort)
-
     @property
     def _store(self) -> MlflowStore:
         if self._connection is None:
@@ -203,8 +200,28 @@ class Tracker:
     def _study_run(self) -> str:
         return str(self._opened.info.run_id)
 
+    def _take(self, plan: Plan) -> None:
+        """What this launch trains, and the plan as it is at its end: later launches are not its affair."""
+        self._plan, own = plan.until(self._number), plan.of_launch(self._number)
+        self._own, self._configurations = own, own.by_key
+        self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in own.cohorts}
+        self._parts: dict[str, list[str]] = {}
+        for cohort, keys in self._cohorts.items():
+            for key in keys:
+                self._parts.setdefault(key, []).append(cohort)
+
     def _study_files(self) -> tuple[Path, ...]:
-        return self._folder.spec_file, self._folder.plan_file, self._folder.reference_file
+        return self._folder.launch_spec_file(self._number), self._folder.plan_file, self._folder.reference_file
+
+    def _upload_study_files(self) -> None:
+        spec, _, reference = self._study_files()
+        self._store.upload_text(self._study_run, self._folder.spec_file.name, spec.read_text(encoding="utf-8"))
+        self._upload_plan()
+        self._store.upload(self._study_run, reference)
+
+    def _upload_plan(self) -> None:
+        text = json_text(self._plan.to_json())
+        self._store.upload_text(self._study_run, self._folder.plan_file.name, text)
 
     def _common_tags(self) -> dict[str, str]:
         return {
@@ -248,7 +265,8 @@ class Tracker:
             if run.info.status == "FINISHED":
                 self._finished.add(key)
             elif not run.data.params:  # last, so that it says that the rest is there
-                self._store.upload_text(run.info.run_id, "configuration.yaml", configuration_yaml(configuration))
+                text = configuration_yaml(configuration, self._own.replicates_of(key))
+                self._store.upload_text(run.info.run_id, "configuration.yaml", text)
                 self._store.log_params(run.info.run_id, configuration.params())
             self._runs[key] = run
         return self._runs[key]
@@ -281,7 +299,13 @@ class Tracker:
         run = self._run(configuration.configuration_key)
         failed = any(part.failed for part in parts)
         reference = self._reference[configuration.target_id]
-        ended = ended_replicates(configuration, parts, criteria=self._criteria, reference=reference)
+        ended = ended_replicates(
+            configuration,
+            parts,
+            replicates=self._own.replicates_of(configuration.configuration_key),
+            criteria=self._criteria,
+            reference=reference,
+        )
         if len(parts) == 1 or not failed:  # quantiles over the parts that did not fail could never be put right
             self._send_curve(configuration, ended.history)
         with tempfile.TemporaryDirectory(prefix="ganstudy-") as folder:
