@@ -237,7 +237,7 @@ class Attempt:
         self._tally.plan = self._plan
         self._progress.ledger.expect(work_of(self._plan), to_come=self._plan.to_come)
         if self._tracker is not None:
-            self._tracker.learn()
+            self._tracker.grow(self._plan)
         return self._plan.cohorts[-1].cohort
 
     def value(self, cohort: str) -> float | None:

@@ -6,9 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from study.mlflow_client import first_line
+
+if TYPE_CHECKING:
+    from study.plan import Plan
 
 FIRST_DELAY_S, LAST_DELAY_S = 1.0, 30.0
 _CLOSING_SHARE = 0.5
@@ -29,8 +32,8 @@ class Writer(Protocol):
     def open(self, *, launch: str) -> object:
         """The launch's parent run is RUNNING and no run of a dead owner is."""
 
-    def learn(self) -> None:
-        """The plan on the disk, which grew, is known and sent."""
+    def grow(self, plan: Plan) -> None:
+        """The plan has more cohorts now."""
 
     def start(self, cohort: str) -> None:
         """The cohort's runs exist."""
@@ -55,13 +58,15 @@ class _Job:
     failed: bool = False
     status: str = ""
     launch: str = ""
+    plan: Plan | None = None
 
     def run(self, writer: Writer) -> None:
         match self.kind:
             case "open":
                 writer.open(launch=self.launch)
-            case "learn":
-                writer.learn()
+            case "grow":
+                assert self.plan is not None
+                writer.grow(self.plan)
             case "start":
                 writer.start(self.cohort)
             case "send":
@@ -109,9 +114,9 @@ class BackgroundTracker:
         if self._refused is not None:
             raise self._refused
 
-    def learn(self) -> None:
-        """The plan grew: told before its new cohort begins; repeated calls while one is waiting are one."""
-        self._put(_Job(kind="learn"))
+    def grow(self, plan: Plan) -> None:
+        """The plan has more cohorts now; to be told before any of them starts."""
+        self._put(_Job(kind="grow", plan=plan))
 
     def start(self, cohort: str) -> None:
         """A cohort began."""

@@ -60,13 +60,12 @@ def cut_cohorts(
     launch: int = 1,
     phase: str = "",
     taken: int = 0,
-    expected: int = 0,
 ) -> tuple[Cohort, ...]:
     """Cohorts for these replicates, the most expensive first.
 
     ``size``: members of a cohort, or auto: what keeps ``workers`` busy and ends soonest, at most ``max_members``; None:
     one whole configuration each (adaptive search, early stopping). Ids begin with the launch, except in the first, and
-    are numbered from ``taken``, the launch's cohorts so far; ``expected``: how many it will have in the end.
+    are numbered from ``taken``, the launch's cohorts so far.
     """
     groups = _by_program(seats)
     if not groups:
@@ -77,7 +76,7 @@ def cut_cohorts(
         fit = min(members_that_fit(group[0].configuration.program()) for group in groups)
         parts = _best_cut(groups, workers=workers, max_members=min(max_members, fit))
     ordered = sorted(parts, key=lambda part: -part.seconds)
-    width = max(3, len(str(max(expected, taken + len(ordered)) - 1)))
+    width = max(3, len(str(taken + len(ordered) - 1)))
     prefix = "" if launch == 1 else f"l{launch}-"
     return tuple(
         Cohort(f"{prefix}{part.name(taken + i, width)}", part.members, launch=launch, phase=phase)

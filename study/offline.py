@@ -5,9 +5,13 @@ from __future__ import annotations
 import http.client
 import os
 import ssl
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from study.errors import WorkFailed
+
+if TYPE_CHECKING:
+    from study.plan import Plan
 
 ANSWER_S = 5.0
 HINT = "`--offline` trains without it, `ganstudy sync` sends later"
@@ -22,7 +26,7 @@ class Nowhere:
     def open(self, *, launch: str) -> None:
         """Nothing."""
 
-    def learn(self) -> None:
+    def grow(self, plan: Plan) -> None:
         """Nothing."""
 
     def start(self, cohort: str) -> None:

@@ -13,7 +13,7 @@ from study.cost import STARTUP_S, Estimate, cohort_seconds, makespan
 from study.share import share_of
 from study.spec import StudySpec
 
-__all__ = ["Cohort", "Configuration", "Estimate", "MemberId", "Plan", "make_plan", "plan_for", "replicate_seed"]
+__all__ = ["Cohort", "Configuration", "Estimate", "Plan", "make_plan", "plan_for", "replicate_seed"]
 
 SCHEMA = 1
 
@@ -29,9 +29,9 @@ class Room(TypedDict):
 class Plan:
     """Every replicate of a study, each in exactly one cohort; cohorts in the order they are started.
 
-    A plan grows at its end and nowhere else: what is in it stays as it is (see ``grown``). ``declared``: how many
-    configurations an adaptive search makes in all, of which the plan holds those chosen so far; None where the plan is
-    whole from the start. ``declared_replicates``: replicates of each.
+    ``declared``: how many configurations an adaptive search makes in all, of which the plan holds those chosen so far;
+    None where the plan is whole from the start. ``declared_replicates``: replicates of each.
+    A plan grows at its end and nowhere else: what is in it stays as it is (see ``grown``).
     """
 
     study: str
@@ -89,14 +89,11 @@ class Plan:
         """This plan with more: new configurations, or more replicates of those it has, in cohorts of their own.
 
         ``size=None`` makes one cohort of each configuration. Nothing that was planned changes: raises ValueError for a
-        configuration of a known key that differs in more than its last replicates, and where a search has made all
-        that it declared.
+        configuration of a known key that differs in more than its last replicates.
         """
         held, seats = dict(self.by_key), []
         for entry in made:
             before = held.get(entry.configuration_key)
-            if before is None and self.declared is not None and len(held) >= self.declared:
-                raise ValueError(f"the plan declares {self.declared} configurations and holds them all")
             if before is not None and replace(entry, replicates=before.replicates, seeds=before.seeds) != before:
                 raise ValueError(f"configuration {entry.configuration_key} is planned already, and otherwise")
             first = 0 if before is None else before.replicates
@@ -107,8 +104,7 @@ class Plan:
                 seats.append(Seats(configuration=entry, first=first, stop=entry.replicates))
         taken = sum(entry.launch == launch for entry in self.cohorts)
         room = Room(workers=workers, max_members=max_members)
-        expected = taken + self.to_come if launch == 1 else taken
-        cohorts = cut_cohorts(seats, size=size, **room, launch=launch, phase=phase, taken=taken, expected=expected)
+        cohorts = cut_cohorts(seats, size=size, **room, launch=launch, phase=phase, taken=taken)
         return replace(self, configurations=tuple(held.values()), cohorts=(*self.cohorts, *cohorts))
 
     def until(self, launch: int) -> Plan:
@@ -117,8 +113,7 @@ class Plan:
 
     def of_launch(self, launch: int) -> Plan:
         """The cohorts of one launch, and the configurations they train, with the replicates up to its own."""
-        cut = self._cut([entry for entry in self.cohorts if entry.launch == launch])
-        return cut if launch == 1 else replace(cut, declared=None)
+        return self._cut([entry for entry in self.cohorts if entry.launch == launch])
 
     def replicates_of(self, configuration_key: str) -> tuple[int, ...]:
         """The numbers of a configuration's replicates in this plan's cohorts, ascending."""
@@ -136,7 +131,11 @@ class Plan:
         kept = replace(self, cohorts=tuple(cohorts))
         ends = {key: numbers[-1] + 1 for key, numbers in kept._numbers.items()}
         known = [entry for entry in self.configurations if entry.configuration_key in ends]
-        return replace(kept, configurations=tuple(_shortened(entry, ends[entry.configuration_key]) for entry in known))
+        return replace(
+            kept,
+            configurations=tuple(_shortened(entry, ends[entry.configuration_key]) for entry in known),
+            declared=None if self.declared is None else len(known) + self.to_come,
+        )
 
     def estimate(self, *, workers: int) -> Estimate:
         """Steps (exact) and wall time (rough) when ``workers`` cohorts train at once."""
@@ -231,16 +230,13 @@ def _only(entry: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
 def plan_for(spec: StudySpec, cluster: Mapping[str, float]) -> Plan:
     """The plan of a study on a machine or cluster with these resources (Ray's totals by name: CPU, GPU).
 
-    Of an adaptive search it holds nothing yet but how many configurations there will be.
-    As many workers as trials run there at once, and larger cohorts where they train on GPUs. Raises SpecError.
+    As many workers as trials run there at once, and larger cohorts where they train on GPUs. Of an adaptive search it
+    holds nothing yet but how many configurations there will be. Raises SpecError.
     """
-    if spec.search.method == "optuna":
-        return replace(
-            _empty_plan(spec),
-            declared=(spec.search.configurations or 0) * len(spec.design.entries),
-            declared_replicates=spec.replicates,
-        )
-    return expected_plan(spec, cluster)
+    if spec.search.method != "optuna":
+        return expected_plan(spec, cluster)
+    declared = (spec.search.configurations or 0) * len(spec.design.entries)
+    return replace(_empty(spec), declared=declared, declared_replicates=spec.replicates)
 
 
 def expected_plan(spec: StudySpec, cluster: Mapping[str, float]) -> Plan:
@@ -261,10 +257,10 @@ def make_plan(spec: StudySpec, *, workers: int, max_members: int = MAX_COHORT) -
     """
     whole = spec.search.method == "optuna" or spec.scheduler.name == "asha"
     size = None if whole else spec.resources.cohort_size
-    return _empty_plan(spec).grown(configurations(spec), size=size, workers=workers, max_members=max_members)
+    return _empty(spec).grown(configurations(spec), size=size, workers=workers, max_members=max_members)
 
 
-def _empty_plan(spec: StudySpec) -> Plan:
+def _empty(spec: StudySpec) -> Plan:
     return Plan(
         study=spec.study,
         spec_hash=spec.spec_hash,

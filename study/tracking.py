@@ -20,7 +20,6 @@ from study.mlflow_client import PARENT_RUN, MlflowStore, now_ms, sqlite_uri
 from study.results import Ended, Part, configuration_yaml, ended_replicates, rows_of, run_name, write_results
 from study.rungs import was_stopped
 from study.summary import Point, curve, outcome_fractions
-from study.tally import read_plan
 from trainers.program import evaluation_steps
 
 if TYPE_CHECKING:
@@ -69,9 +68,9 @@ class Tracker:
     ) -> None:
         self._folder = StudyFolder(folder.parent, folder.name)
         self._number, self._phase = number, phase
-        self._know(plan)
         self._uri, self._artifact_location = tracking_uri, artifact_location
         self._replicate_runs, self._criteria, self._reference = replicate_runs, criteria, reference
+        self._take(plan)
         self._connection: MlflowStore | None = None
         self._experiment_id = ""
         self._study: Run | None = None
@@ -106,10 +105,15 @@ class Tracker:
             self._kill_running(self._study_run)
         return self._study_run
 
-    def learn(self) -> None:
-        """The plan on the disk grew: what it holds now is known, and its file in MLflow is replaced."""
-        self._know(read_plan(self._folder))
-        self._upload_plan()
+    def grow(self, plan: Plan) -> None:
+        """Knows from now on what ``plan`` has more of this launch, and gives its study run the new plan.json.
+
+        A plan that it has outgrown changes nothing: work that failed is tried again later.
+        """
+        if len(plan.cohorts) >= len(self._plan.cohorts):
+            self._take(plan)
+        if self._study is not None:
+            self._upload_plan()
 
     def start(self, cohort: str) -> None:
         """The runs of the cohort's configurations exist and are RUNNING (those already FINISHED stay so)."""
@@ -178,16 +182,6 @@ class Tracker:
         """Raises WorkFailed with one line where MLflow would end a command with a traceback."""
         return self._store.readable_failures()
 
-    def _know(self, plan: Plan) -> None:
-        """What this launch trains, and the plan as it is at its end: later launches are not its affair."""
-        self._plan, own = plan.until(self._number), plan.of_launch(self._number)
-        self._own, self._configurations = own, own.by_key
-        self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in own.cohorts}
-        self._parts: dict[str, list[str]] = {key: [] for key in self._configurations}
-        for cohort, keys in self._cohorts.items():
-            for key in keys:
-                self._parts[key].append(cohort)
-
     @property
     def _store(self) -> MlflowStore:
         if self._connection is None:
@@ -209,6 +203,16 @@ class Tracker:
     @property
     def _study_run(self) -> str:
         return str(self._opened.info.run_id)
+
+    def _take(self, plan: Plan) -> None:
+        """What this launch trains, and the plan as it is at its end: later launches are not its affair."""
+        self._plan, own = plan.until(self._number), plan.of_launch(self._number)
+        self._own, self._configurations = own, own.by_key
+        self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in own.cohorts}
+        self._parts: dict[str, list[str]] = {}
+        for cohort, keys in self._cohorts.items():
+            for key in keys:
+                self._parts.setdefault(key, []).append(cohort)
 
     def _study_files(self) -> tuple[Path, ...]:
         return self._folder.launch_spec_file(self._number), self._folder.plan_file, self._folder.reference_file

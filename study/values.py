@@ -12,8 +12,9 @@ from study.history import judge_members, series_of
 from study.objective import QUALITY, Objective, configuration_value, rung_value
 
 if TYPE_CHECKING:
+    from study.cohorts import MemberId
+    from study.configurations import Configuration
     from study.outcomes import Criteria, Series
-    from study.plan import Configuration, MemberId
 
 
 def cohort_value(
