@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,9 @@ class Arm:
 
     def ask(self, question: str) -> tuple[int, Configuration]:
         """The next proposal: its number in the Optuna study, and its configuration."""
-        answer = self.search.suggest(question)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a model takes a second to ask, and that a sampler is experimental
+            answer = self.search.suggest(question)
         number = int(answer["number"])
         return number, self.suggestions.proposed(number)
 
