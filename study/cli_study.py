@@ -79,7 +79,7 @@ def plan(
     machine = local_resources()
     made, workers = expected_plan(checked, machine), share_of(machine, checked.resources).concurrent
     if as_json:
-        print_json(plan_json(made, workers=workers, chosen=checked.search.method != "optuna"))
+        print_json(plan_json(checked, made, workers=workers, chosen=checked.search.method != "optuna"))
     else:
         print_plan(checked, made, out(), workers=workers)
 

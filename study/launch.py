@@ -23,7 +23,7 @@ from study.plan import Plan, plan_for, room
 from study.protocol import confirmation_to_come
 from study.ray_doorway import local_resources, prepare_environment, ray_session
 from study.spec import StudySpec
-from study.tally import read_plan
+from study.tally import Tally, read_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,8 @@ def extend(
     )
     with locked(folder):
         plan = _extended_plan(folder, read_plan(folder), asked, options)
-        return _attempt(folder, begun_spec(folder), plan, options, console)
+        first = plan.launches[-1]
+        return _attempt(folder, begun_spec(folder), plan, options, console, first=first)
 
 
 def _extended_plan(folder: StudyFolder, plan: Plan, asked: Extension, options: Options) -> Plan:
@@ -191,12 +192,12 @@ def _has_ended(folder: StudyFolder, plan: Plan) -> bool:
 
 
 def _attempt(
-    folder: StudyFolder, spec: StudySpec, plan: Plan, options: Options, console: Console | None
+    folder: StudyFolder, spec: StudySpec, plan: Plan, options: Options, console: Console | None, *, first: int = 1
 ) -> StudyResult:
-    """One attempt at each launch that the plan has, oldest first; the plan may grow meanwhile."""
+    """One attempt at each launch of the plan from the ``first`` on; those before have ended and are left alone."""
     prepare_environment(folder.home)
-    counts: Counter[str] = Counter()
-    number, interrupted = 1, False
+    counts = _counts_before(folder, plan, first)
+    number, interrupted = first, False
     while number in plan.launches and not interrupted:
         record = next_record(folder, spec, **asdict(options))
         attempt = Attempt(folder, spec, plan, record, number=number, console=console)
@@ -217,6 +218,13 @@ def _attempt(
         offline=options.offline,
         exit_code=130 if not ended and interrupted else 1 if not ended or counts["failed"] else 0,
     )
+
+
+def _counts_before(folder: StudyFolder, plan: Plan, launch: int) -> Counter[str]:
+    """Outcomes of the replicates of earlier launches."""
+    tally = Tally(folder=folder, plan=plan)
+    earlier = [entry.cohort for entry in plan.cohorts if entry.launch < launch]
+    return sum((tally.state(cohort).outcomes for cohort in earlier), Counter())
 
 
 def _confirming_plan(
