@@ -86,7 +86,7 @@ def explored_values(folder: StudyFolder, spec: StudySpec, plan: Plan) -> dict[st
 def choose(spec: StudySpec, plan: Plan, values: Mapping[str, float]) -> list[Chosen]:
     """Each loss's best configuration, in the losses' order; of equals the one that counts most, then the first."""
     chosen = []
-    for loss in dict.fromkeys(entry.loss for entry in plan.configurations):
+    for loss in (entry.label for entry in spec.design.entries):
         own = [entry for entry in plan.configurations if entry.loss == loss]
         shares = _shares(spec, own)
         order = sorted(own, key=lambda entry: (-values[entry.configuration_key], -shares[entry.configuration_key]))
