@@ -35,11 +35,19 @@ RUN_COLUMNS: tuple[str, ...] = ("configuration_key", "loss", "adversarial_loss",
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """What outcomes are judged by: criteria, reference numbers per target, and whether a scheduler may stop runs."""
+    """What outcomes are judged by: criteria, reference numbers per target, and whether a scheduler may stop runs.
+
+    ``lost``: keys of configurations that the machine broke off, which no scheduler stopped.
+    """
 
     criteria: Criteria
     references: Mapping[str, Mapping[str, Any]]
     may_prune: bool
+    lost: frozenset[str] = frozenset()
+
+    def may_have_stopped(self, configuration_key: str) -> bool:
+        """Whether a replicate that was cut short may owe it to the scheduler."""
+        return self.may_prune and configuration_key not in self.lost
 
 
 def merge_plans(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -160,12 +168,13 @@ def _result(rows: _Recorded | None, entry: Mapping[str, Any], judging: Judging) 
     if rows is None:
         return {"outcome": "failed", "kind": "missing", "t_event": math.nan, "margin": math.nan}
     evaluations = int(entry["budget"]["evaluations"])
+    short = bool(rows.finite.all()) and len(rows.finite) < evaluations + 1
     series = Series(
         generator_step=rows.generator_step,
         finite=rows.finite,
         values=rows.values,
         planned_evaluations=evaluations,
-        censored=judging.may_prune and bool(rows.finite.all()) and len(rows.finite) < evaluations + 1,
+        censored=short and judging.may_have_stopped(str(entry["configuration_key"])),
     )
     ended = judge(series, judging.criteria, judging.references[str(entry["target_id"])])
     return {

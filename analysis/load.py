@@ -117,9 +117,10 @@ def load_study(
     references = _references(files["reference.json"])
     curves, oddities = clean_curves(parts, plan)
     used = _criteria(criteria, spec)
-    judging = Judging(criteria=used, references=references, may_prune=_prunes(spec))
+    lost = frozenset(run.tags["ganstudy.configuration_key"] for run in configurations if run.status == "FAILED")
+    judging = Judging(criteria=used, references=references, may_prune=_prunes(spec), lost=lost)
     runs = build_runs(plan, curves, judging)
-    missing = bool(((runs["outcome"] == "failed") & (runs["kind"] == "missing")).any())
+    missing = bool(((runs["outcome"] == "failed") & (runs["kind"] == "missing")).any()) or _searches_on(plan)
     interim = missing and not (launches and launches[-1].status in ENDED)
     return StudyFrames(
         study=name,
@@ -223,6 +224,11 @@ def _criteria(given: Criteria | Mapping[str, object] | None, spec: Mapping[str, 
     if isinstance(given, Criteria):
         return given
     return Criteria.from_mapping(given if given is not None else spec.get("criteria") or {})
+
+
+def _searches_on(plan: Mapping[str, Any]) -> bool:
+    """Whether an adaptive search has not chosen all its configurations yet."""
+    return int(plan.get("declared") or 0) > len(plan["configurations"])
 
 
 def _prunes(spec: Mapping[str, Any]) -> bool:

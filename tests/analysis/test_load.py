@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -49,7 +50,9 @@ class Writer:
         self.client.set_terminated(run.info.run_id, status)
         return run.info.run_id
 
-    def configuration(self, experiment: str, key: str, curves: pd.DataFrame, *, start: int = 2) -> None:
+    def configuration(
+        self, experiment: str, key: str, curves: pd.DataFrame, *, start: int = 2, status: str = "FINISHED"
+    ) -> None:
         tags = {"ganstudy.kind": "configuration", "ganstudy.configuration_key": key}
         run = self.client.create_run(experiment, start_time=start, tags=tags)
         folder = Path(run.info.artifact_uri)
@@ -57,14 +60,21 @@ class Writer:
         curves.drop(columns="configuration_key").to_parquet(folder / "replicates.parquet")
         samples = pd.DataFrame({"configuration_key": key, "replicate": [0, 1], "generator_step": 0, "sample": 0})
         samples.assign(x=[np.zeros(2, np.float32)] * 2).to_parquet(folder / "samples.parquet")
-        self.client.set_terminated(run.info.run_id, "FINISHED")
+        self.client.set_terminated(run.info.run_id, status)
 
 
-def write_study(writer: Writer, frames, *, status: str = "FINISHED", curves: pd.DataFrame | None = None) -> str:
+def write_study(
+    writer: Writer,
+    frames,
+    *,
+    status: str = "FINISHED",
+    curves: pd.DataFrame | None = None,
+    configuration_status: str = "FINISHED",
+) -> str:
     experiment = writer.experiment(frames.study)
     writer.launch(experiment, frames, status=status)
     for key, rows in (frames.curves if curves is None else curves).groupby("configuration_key", sort=False):
-        writer.configuration(experiment, key, rows)
+        writer.configuration(experiment, key, rows, status=configuration_status)
     return experiment
 
 
@@ -157,6 +167,25 @@ def test_a_replicate_cut_short_is_failed_or_pruned_but_never_converged(writer):
     loaded = load_study("pruned", home=writer.home)
     assert set(loaded.runs["outcome"]) == {"censored"}
     assert loaded.runs["final_distance"].isna().all()
+
+
+def test_what_the_machine_broke_off_was_not_stopped_by_the_scheduler(writer):
+    broken = make_frames(
+        losses=("hinge",), ks=(1,), learning_rates=(1e-3,), outcome=lambda *_: "converged", study="broken"
+    )
+    broken.spec["scheduler"]["name"] = "asha"
+    write_study(writer, broken, curves=broken.curves[broken.curves["evaluation"] < 20], configuration_status="FAILED")
+    assert set(load_study("broken", home=writer.home).runs["outcome"]) == {"failed"}
+
+
+def test_a_search_that_has_not_chosen_everything_is_interim(writer):
+    begun = make_frames(losses=("hinge",), ks=(1,), learning_rates=(1e-3,), study="searching")
+    plan = {**begun.plan, "declared": len(begun.plan["configurations"]) + 1, "declared_replicates": 3}
+    write_study(writer, dataclasses.replace(begun, plan=plan), status="KILLED")
+    assert load_study("searching", home=writer.home).provenance["interim"] is True
+    whole = {**begun.plan, "declared": len(begun.plan["configurations"]), "declared_replicates": 3}
+    write_study(writer, dataclasses.replace(begun, study="searched", plan=whole), status="FINISHED")
+    assert load_study("searched", home=writer.home).provenance["interim"] is False
 
 
 def test_launches_are_united_by_configuration_and_replicate(writer):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.objective import AGGREGATES, Objective, configuration_value, rung_value
@@ -29,6 +29,7 @@ def value(objective: Objective, *replicates: tuple[str, float]) -> float:
     return configuration_value(objective, outcomes, [{"distance": x, "mode_coverage": x} for _, x in replicates])
 
 
+@settings(deadline=None, max_examples=50)
 @given(replicates=st.lists(LIVING, min_size=1, max_size=12), objective=st.sampled_from(OBJECTIVES), data=st.data())
 def test_a_death_never_raises_the_value(
     replicates: list[tuple[str, float]], objective: Objective, data: st.DataObject
@@ -44,6 +45,7 @@ def test_a_death_never_raises_the_value(
         assert math.isfinite(found)
 
 
+@settings(deadline=None, max_examples=50)
 @given(replicates=st.lists(LIVING, min_size=2, max_size=12), data=st.data())
 def test_one_more_convergence_outweighs_any_quality(replicates: list[tuple[str, float]], data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(replicates) - 1))
@@ -141,6 +143,7 @@ def test_rungs_compare_shares_first_then_distances_and_the_dead_rank_last() -> N
     assert at_rung(far, far, far) > at_rung(far, dead, dead) == at_rung(dead, dead, dead) == 0.0
 
 
+@settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 10_000), deaths=st.integers(0, 4))
 def test_a_death_never_helps_at_a_rung(seed: int, deaths: int) -> None:
     rng = np.random.default_rng(seed)
