@@ -67,6 +67,11 @@ def resume_there(study: str, where: Handed, *, tracking_uri: str | None, offline
     _start(where, ["resume", study, *_told(tracking_uri, offline=offline)], {}, follow=False)
 
 
+def extend_there(study: str, where: Handed, asked: list[str], *, tracking_uri: str | None, offline: bool) -> None:
+    """`extend` on the cluster; ``asked`` are its own options."""
+    _start(where, ["extend", study, *asked, *_told(tracking_uri, offline=offline)], {}, follow=False)
+
+
 def status_there(study: str, where: Handed, *, as_json: bool) -> None:
     """`status` of a study whose home is on the cluster, with the submission that runs it."""
     from study.status import StudyStatus, print_status

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from study import cli_cluster
 from study.cli_options import ADDRESS, HOME, OFFLINE, STUDY, TRACKING_URI, command_line, conclude, err
 from study.errors import BadInput
 from study.yaml_file import parse_value
@@ -58,6 +59,13 @@ def extend(
     """
     rates = [float(value) for value in _values("--learning-rates", learning_rates or "") if _is_rate(value)]
     cells = dict(_assigned(text) for text in add or [])
+    if where := cli_cluster.place_of(study, address=address, home=home):
+        asked = ["--replicates", str(replicates)] if replicates is not None else []
+        asked += ["--learning-rates", learning_rates] if learning_rates else []
+        asked += [word for text in add or [] for word in ("--add", text)]
+        asked += [word for label in only or [] for word in ("--only", label)]
+        cli_cluster.extend_there(study, where, asked, tracking_uri=tracking_uri, offline=offline)
+        return
     from study.launch import extend as launch
 
     conclude(

@@ -107,6 +107,9 @@ BAD_ARGUMENTS: dict[str, tuple[list[str], int]] = {
     "override without value": (["plan", "study.yaml", "--set", "seed"], 2),
     "override of an unknown key": (["plan", "study.yaml", "--set", "fixed.bach_size=64"], 2),
     "resume unknown": (["resume", "nope"], 2),
+    "extend unknown": (["extend", "nope", "--replicates", "9"], 2),
+    "extend by nothing": (["extend", "nope", "--replicates", "0"], 2),
+    "extend by words": (["extend", "nope", "--learning-rates", "fast"], 2),
     "status unknown": (["status", "nope"], 2),
     "stop unknown": (["stop", "nope"], 2),
     "sync unknown": (["sync", "nope"], 2),
@@ -199,7 +202,7 @@ def test_internal_error_is_one_line_and_a_log(cli: Cli, tmp_path: Path, monkeypa
     assert "Traceback" in cli("--debug", "plan", "study.yaml").err
 
 
-COMMANDS = ["init", "list", "plan", "run", "resume", "submit", "status", "stop", "sync", "report", "replay"]
+COMMANDS = ["init", "list", "plan", "run", "resume", "extend", "submit", "status", "stop", "sync", "report", "replay"]
 COMMANDS += ["losses", "ui"]
 
 
@@ -215,7 +218,7 @@ def test_commands_on_studies_take_home_and_tracking_uri(cli: Cli, command: str) 
     text = cli(command, "--help").out
     assert "--home" in text
     assert "--tracking-uri" in text
-    assert ("--address" in text) == (command in ("run", "resume", "submit", "status", "stop"))
+    assert ("--address" in text) == (command in ("run", "resume", "extend", "submit", "status", "stop"))
     assert ("--json" in text) == (command in ("plan", "status", "list", "report"))
 
 
