@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.canonical import digest, rounded
+from study.data_files import without_folder
 from study.design import Design
 from study.entries import LossEntry
 from study.factors import Scalar
@@ -53,7 +54,7 @@ class Configuration:
     @property
     def target_id(self) -> str:
         """12 hex digits: which target's reference and judge belong to it."""
-        return digest(self.target, length=12)
+        return digest(without_folder(self.target), length=12)
 
     def program(self) -> Program:
         """What its replicates share with every member of their cohort."""
@@ -234,7 +235,7 @@ def _key(
         "adversarial_loss": entry.adversarial_loss,
         "penalty": entry.penalty,
         "factors": effective,
-        "target": target,
+        "target": without_folder(target),
         "networks": networks,
         "budget": budget.model_dump(),
     }

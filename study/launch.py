@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.attempt import Attempt
 from study.configurations import Configuration, configurations
+from study.data_files import FOLDER, located, require_data
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, find_study, home_folder, locked, now, read_json, write_json
 from study.plan import Plan, plan_for
@@ -77,6 +78,7 @@ def run(
             plan = plan_for(checked, _resources(folder, address))
         else:
             _refuse_changed(folder, checked)  # another launch may have begun it just before us
+            plan = located(plan, checked.target.get(FOLDER))
         record = _record(folder, checked, address=address, tracking_uri=tracking_uri, command=command)
         record["offline"] = offline
         return _attempt(folder, checked, plan, record, console)
@@ -98,6 +100,7 @@ def resume(
     """
     folder = find_study(study, home=home)
     spec = _begun_spec(folder)
+    require_data(spec.target)
     address = address or str(_remembered(folder).get("address") or "") or None
     return run(
         spec,
@@ -117,6 +120,7 @@ def begun_study(folder: StudyFolder) -> tuple[StudySpec, Plan]:
     """
     spec = _begun_spec(folder)
     _refuse_changed(folder, spec)
+    require_data(spec.target)
     code = str(_code_folder(folder, spec))
     if code not in sys.path:
         sys.path.append(code)
@@ -210,7 +214,12 @@ def _begun_spec(folder: StudyFolder) -> StudySpec:
     """The operative spec; code named by import path lies beside the file that was first run, not here."""
     if not folder.spec_file.exists():
         raise WorkFailed(f"{folder.spec_file} is missing; run the study file again to go on")
-    return StudySpec.from_file(folder.spec_file, import_code=False)
+    spec = StudySpec.from_file(folder.spec_file, import_code=False)
+    moved = _remembered(folder).get("data_folder", spec.target.get(FOLDER))
+    if moved == spec.target.get(FOLDER):
+        return spec
+    target = {**spec.target, FOLDER: moved}
+    return StudySpec.from_dict({**spec.operative, "target": target}, folder=folder.root, import_code=False)
 
 
 def _refuse_changed(folder: StudyFolder, spec: StudySpec) -> None:
@@ -292,6 +301,7 @@ def _record(
         "address": address,
         "import_path": str(code_folder),
         "code": user_sources(spec.operative, folder=code_folder),
+        "data_folder": spec.target.get(FOLDER),
         "command": command,
         "begun": before.get("begun") or now(),
         "started": now(),

@@ -275,7 +275,11 @@ class _Reader:
                 self.problems.add((part, name), f"required: {parameter.rule} ({parameter.meaning})")
             filled[name] = value
         for name, setting in declared_settings(part, self.parts[part]).items():
-            filled[name] = given.get(name, setting.default)
+            value = given.get(name, setting.default)
+            if setting.required and name not in given:
+                self.problems.add((part, name), f"required: {setting.rule} ({setting.meaning})")
+            elif value is not None:
+                filled[name] = value
         filled |= {name: value for name, value in given.items() if name not in filled}
         return without_absent(part, filled)
 

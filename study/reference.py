@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.data_files import DATA
 from study.folder import StudyFolder, read_json, write_json
 from trainers.measurement import JUDGE_SCHEMA
 
@@ -68,7 +69,8 @@ def _build(path: Path, configuration: Configuration) -> Mapping[str, object]:
     digest = _digest(temporary)
     temporary.replace(path)
     write_json(_digest_file(path), {"sha256": digest, "schema": JUDGE_SCHEMA})
-    return dict(judge.reference)
+    data = configuration.target.get(DATA)  # of files that a user brings: which they were
+    return {**judge.reference, **({DATA: data} if data else {})}
 
 
 def _intact(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainers.catalogue_dirac import DIRAC_NETWORKS, DIRAC_TARGET
+from trainers.catalogue_images import IMAGE_TARGETS
 from trainers.declaration import Entry, Parameter, integer, positive, registry
 
 TARGETS: Mapping[str, Entry] = registry(
@@ -40,6 +41,7 @@ TARGETS: Mapping[str, Entry] = registry(
         reference="Metz et al. 2017 (stacked MNIST), arXiv:1611.02163; with the digits of the target digits",
         images=True,
     ),
+    *IMAGE_TARGETS,
     DIRAC_TARGET,
 )
 

@@ -15,12 +15,13 @@ from torch import Tensor
 from trainers import metrics
 from trainers.dirac_game import RULE, Equilibrium
 from trainers.frechet import frechet_distance, matrix_root, moments
+from trainers.labelled import LabelledImages, as_floats
 from trainers.measurement import JUDGE_SCHEMA
 from trainers.memorisation import memorised_fraction, nothing
 from trainers.modes import MODES, Modes, build_modes
 from trainers.point_mass import PointMass
 from trainers.reference import REPEATS, Reference, reference_numbers
-from trainers.targets import LabelledImages, Target
+from trainers.targets import Target
 
 FAR = 1e15
 """Coordinates are clipped here before measuring: as far as float32 can still square."""
@@ -257,10 +258,15 @@ def _equilibrium_judge(target: PointMass, *, evaluation_samples: int, seed: int)
 
 
 def _halves(target: Target) -> tuple[Tensor, Tensor]:
-    """Training and held-out images [M, d] of finite data; none where the supply is endless."""
-    if not isinstance(target, LabelledImages):
+    """Training and held-out images [M, d] of finite data; none where the supply is endless, or the halves are none.
+
+    Which half a sample is nearer to says nothing where one half is much larger (MNIST: 60,000 against 10,000).
+    """
+    if not isinstance(target, LabelledImages) or not target.even_halves:
         return nothing(target.dimensions), nothing(target.dimensions)
-    return torch.from_numpy(target.training_images).clone(), torch.from_numpy(target.held_out_images).clone()
+    images = target.training_images, target.held_out_images
+    training, held_out = (torch.from_numpy(as_floats(half)).clone() for half in images)
+    return training, held_out
 
 
 def _projections(rng: np.random.Generator, dimensions: int) -> Tensor:
