@@ -14,7 +14,7 @@ from study.data_files import without_folder
 from study.design import Design
 from study.entries import LossEntry
 from study.factors import Scalar
-from study.measured import jacobian_problems
+from study.measured import fid_problems, jacobian_problems
 from study.model_rules import without_absent
 from study.problems import SpecError
 from study.sections import Budget
@@ -101,7 +101,7 @@ def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
     """Every configuration of the study, in the order of its loss entries.
 
     Raises SpecError when two labels mean the same configuration, a random search finds too few different ones, or
-    networks are too large for a measurement that the study asks for.
+    a measurement that the study asks for cannot be taken: of networks too large for it, or without what it needs.
     """
     made: dict[str, Configuration] = {}
     problems = []
@@ -122,9 +122,10 @@ def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
     if problems:
         more = [f"... and {len(problems) - 10} more pairs"] if len(problems) > 10 else []
         raise SpecError(problems[:10] + more)
-    if too_large := jacobian_problems(tuple(made.values())):
-        raise SpecError(too_large)
-    return tuple(made.values())
+    every = tuple(made.values())
+    if impossible := [*jacobian_problems(every), *fid_problems(every)]:
+        raise SpecError(impossible)
+    return every
 
 
 def _assignments(spec: StudySpec, entry: LossEntry) -> Iterator[dict[str, Scalar]]:

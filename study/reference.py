@@ -62,7 +62,8 @@ def _build(path: Path, configuration: Configuration) -> Mapping[str, object]:
     from trainers.targets import build_target
 
     samples = configuration.budget["evaluation_samples"]
-    judge = build_judge(build_target(configuration.target), evaluation_samples=int(samples))
+    target, groups = build_target(configuration.target), configuration.measurements
+    judge = build_judge(target, evaluation_samples=int(samples), groups=groups)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     judge.save(temporary)
