@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.problems import Problems
+from study.problems import Problems, SpecError
 from trainers.catalogue_images import IMAGE_SETS
 from trainers.image_files import DataError, read_files
 
@@ -33,7 +34,7 @@ def with_data(target: Mapping[str, Any], *, beside: Path | None, problems: Probl
     name = str(target.get("name"))
     if name not in IMAGE_SETS:
         return dict(target)
-    folder = (beside or Path.cwd()) / Path(str(target[FOLDER])).expanduser()
+    folder = Path(os.path.normpath((beside or Path.cwd()) / Path(str(target[FOLDER])).expanduser()))
     try:
         _, identity = read_files(name, folder, contents=str(target["contents"]))
     except DataError as error:
@@ -56,6 +57,15 @@ def require_data(target: Mapping[str, Any]) -> None:
             ("target", FOLDER), "if they lie elsewhere now: run the study file again with --set target.folder=..."
         )
     problems.raise_if_any()
+
+
+def require_absolute(target: Mapping[str, Any]) -> None:
+    """Raises SpecError for a relative folder in a study that is submitted: its file goes to the cluster alone."""
+    folder = target.get(FOLDER)
+    if target.get("name") in IMAGE_SETS and not Path(str(folder)).is_absolute():
+        raise SpecError(
+            [f"target.{FOLDER}: must be an absolute path that every node of the cluster knows, got {folder!r}"]
+        )
 
 
 def located(plan: Plan, folder: object) -> Plan:

@@ -91,24 +91,30 @@ class StudySpec(Section):
     _folder: Path | None = PrivateAttr(default=None)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, overrides: Sequence[str] = (), import_code: bool = True) -> StudySpec:
+    def from_file(
+        cls, path: str | Path, *, overrides: Sequence[str] = (), import_code: bool = True, read_data: bool = True
+    ) -> StudySpec:
         """Reads a study file with ``overrides`` (see ``with_overrides``); raises SpecError with every problem.
 
         ``import_code=False`` leaves what is named by import path unimported, and files of data unread (to read a
-        finished study elsewhere).
+        finished study elsewhere); ``read_data=False`` only the latter (to submit it to where they are).
         """
         document = read_yaml(Path(path))
         assert isinstance(document.data, dict)
         written, locate = _overridden(document.data, overrides, document.locate)
         folder = Path(path).absolute().parent
-        return cls._build(written, Problems(locate), folder=folder, import_code=import_code)
+        return cls._build(
+            written, Problems(locate), folder=folder, import_code=import_code, read_data=import_code and read_data
+        )
 
     @classmethod
     def from_dict(
         cls, mapping: Mapping[str, object], *, folder: Path | None = None, import_code: bool = True
     ) -> StudySpec:
         """Reads a study from plain data; ``folder`` is where code named by import path may lie."""
-        return cls._build(plain_mapping(mapping), Problems(), folder=folder, import_code=import_code)
+        return cls._build(
+            plain_mapping(mapping), Problems(), folder=folder, import_code=import_code, read_data=import_code
+        )
 
     def with_overrides(self, assignments: Sequence[str]) -> StudySpec:
         """The study with keys set as on the command line: ``fixed.batch_size=64``, ``scientific.k=[1, 2]``.
@@ -116,11 +122,17 @@ class StudySpec(Section):
         Applies to the study as written, so that defaults follow the new values. Raises SpecError.
         """
         written, locate = _overridden(self._written, assignments, lambda path: "")
-        return self._build(written, Problems(locate), folder=self._folder, import_code=True)
+        return self._build(written, Problems(locate), folder=self._folder, import_code=True, read_data=True)
 
     @classmethod
     def _build(
-        cls, written: dict[str, object], problems: Problems, *, folder: Path | None, import_code: bool
+        cls,
+        written: dict[str, object],
+        problems: Problems,
+        *,
+        folder: Path | None,
+        import_code: bool,
+        read_data: bool,
     ) -> StudySpec:
         raw = {key: value for key, value in written.items() if not (value is None and key in _OPTIONAL)}
         note_not_yet(raw, problems)
@@ -130,7 +142,7 @@ class StudySpec(Section):
         for code in named_code(raw) if import_code else ():
             check_importable(code, folder=folder, problems=problems)
         problems.raise_if_any()
-        if import_code:
+        if read_data:
             operative["target"] = with_data(operative["target"], beside=folder, problems=problems)
             problems.raise_if_any()
         spec = cls.model_validate(operative)
