@@ -263,6 +263,7 @@ class Attempt:
             "study": self._spec.study,
             "attempt": self._record["attempt"],
             "import_path": self._record["import_path"],
+            "data_folder": self._record["data_folder"],
             "device": self._spec.resources.device,
             "cpus": cpus,
             "gpus": gpus,

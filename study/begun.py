@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from study.data_files import FOLDER, require_data
 from study.errors import BadInput, WorkFailed
 from study.extend import hint
 from study.folder import StudyFolder, home_folder
@@ -22,7 +23,12 @@ def begun_spec(folder: StudyFolder) -> StudySpec:
     """The operative spec; code named by import path lies beside the file that was first run, not here."""
     if not folder.spec_file.exists():
         raise WorkFailed(f"{folder.spec_file} is missing; run the study file again to go on")
-    return StudySpec.from_file(folder.spec_file, import_code=False)
+    spec = StudySpec.from_file(folder.spec_file, import_code=False)
+    moved = remembered(folder).get("data_folder", spec.target.get(FOLDER))
+    if moved == spec.target.get(FOLDER):
+        return spec
+    target = {**spec.target, FOLDER: moved}
+    return StudySpec.from_dict({**spec.operative, "target": target}, folder=folder.root, import_code=False)
 
 
 def launch_spec(folder: StudyFolder, number: int) -> StudySpec:
@@ -37,6 +43,7 @@ def begun_study(folder: StudyFolder) -> tuple[StudySpec, Plan]:
     """
     spec = begun_spec(folder)
     refuse_changed(folder, spec)
+    require_data(spec.target)
     code = str(code_folder(folder, spec))
     if code not in sys.path:
         sys.path.append(code)
@@ -55,6 +62,8 @@ def refuse_changed(folder: StudyFolder, given: StudySpec) -> StudySpec:
         if now.spec_hash != given.spec_hash:
             lines = (now if hint(plan.study, now, given) else begun).difference(given)
         changes = {key: given.operative[key] for key in MAY_CHANGE if key in given.operative}
+        if FOLDER in given.target:
+            changes["target"] = {**begun.target, FOLDER: given.target[FOLDER]}
         spec = StudySpec.from_dict({**begun.operative, **changes}, folder=given.code_folder, import_code=False)
     if not lines:
         own_code = code_folder(folder, spec)

@@ -47,9 +47,11 @@ def submit(
 ) -> None:
     """Run a study as a Ray job on a cluster, or go on with it there; the laptop may close."""
     existing(spec)
+    from study.data_files import require_absolute
     from study.spec import StudySpec
 
-    checked = StudySpec.from_file(spec, overrides=overrides or [])
+    checked = StudySpec.from_file(spec, overrides=overrides or [], read_data=False)
+    require_absolute(checked.target)
     before = recall(checked.study)
     where = Handed(
         study=checked.study,

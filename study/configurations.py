@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.canonical import digest, rounded
+from study.data_files import without_folder
 from study.design import Design
 from study.entries import LossEntry
 from study.factors import Scalar
-from study.measured import jacobian_problems
+from study.measured import fid_problems, jacobian_problems
 from study.model_rules import without_absent
 from study.problems import SpecError
 from study.sections import Budget
@@ -53,7 +54,7 @@ class Configuration:
     @property
     def target_id(self) -> str:
         """12 hex digits: which target's reference and judge belong to it."""
-        return digest(self.target, length=12)
+        return digest(without_folder(self.target), length=12)
 
     def program(self) -> Program:
         """What its replicates share with every member of their cohort."""
@@ -103,7 +104,7 @@ def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
     its networks and code before it begins.
 
     Raises SpecError when two labels mean the same configuration, a random search finds too few different ones, or
-    networks are too large for a measurement that the study asks for.
+    a measurement that the study asks for cannot be taken: of networks too large for it, or without what it needs.
     """
     made: dict[str, Configuration] = {}
     problems = []
@@ -119,9 +120,10 @@ def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
     if problems:
         more = [f"... and {len(problems) - 10} more pairs"] if len(problems) > 10 else []
         raise SpecError(problems[:10] + more)
-    if too_large := jacobian_problems(tuple(made.values())):
-        raise SpecError(too_large)
-    return tuple(made.values())
+    every = tuple(made.values())
+    if impossible := [*jacobian_problems(every), *fid_problems(every)]:
+        raise SpecError(impossible)
+    return every
 
 
 def entry_code(spec: StudySpec, entry: LossEntry) -> str:
@@ -248,7 +250,7 @@ def _key(
         "adversarial_loss": entry.adversarial_loss,
         "penalty": entry.penalty,
         "factors": effective,
-        "target": target,
+        "target": without_folder(target),
         "networks": networks,
         "budget": budget.model_dump(),
     }

@@ -22,6 +22,7 @@ from study.factors import (
 from study.problems import Problems
 from study.sections import Budget
 from trainers.catalogue import OPTIMIZERS, UPDATES, penalty_entry
+from trainers.catalogue_images import CLASSES, IMAGE_SETS
 
 VARIED = ("scientific", "nuisance")
 _SAMPLES_PER_MODE = 20
@@ -31,6 +32,7 @@ _MODES: Mapping[str, Callable[[Callable[[str], int]], int]] = MappingProxyType(
         "grid": lambda highest: highest("side") ** 2,
         "digits": lambda highest: 10,
         "stacked_digits": lambda highest: 1000,
+        **dict.fromkeys(IMAGE_SETS, lambda highest: CLASSES),
     }
 )
 """How many modes a target declares, from its parameters."""

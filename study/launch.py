@@ -13,6 +13,7 @@ from rich.console import Console
 from study.attempt import Attempt
 from study.begun import begun_spec, launch_spec, refuse_changed
 from study.configurations import Configuration, configurations
+from study.data_files import FOLDER, located, require_data
 from study.delivery import run_statuses
 from study.errors import BadInput
 from study.extend import Extended, Extension, extended
@@ -83,6 +84,7 @@ def run(
             plan = plan_for(checked, _resources(folder, address))
         else:
             checked = refuse_changed(folder, checked)  # another launch may have begun it just before us
+            plan = located(plan, checked.target.get(FOLDER))
         return _attempt(folder, checked, plan, options, console)
 
 
@@ -102,6 +104,7 @@ def resume(
     """
     folder = find_study(study, home=home)
     spec = begun_spec(folder)
+    require_data(spec.target)
     address = address or str(remembered(folder).get("address") or "") or None
     return run(
         spec,
@@ -136,7 +139,8 @@ def extend(
     and for what is no extension; WorkFailed as ``run`` does.
     """
     folder = find_study(study, home=home)
-    refuse_changed(folder, begun_spec(folder))
+    spec = refuse_changed(folder, begun_spec(folder))
+    require_data(spec.target)
     cells = {**({"learning_rate": tuple(learning_rates)} if learning_rates else {}), **(add or {})}
     asked = Extension(replicates=replicates, cells=cells, only=only)
     address = address or str(remembered(folder).get("address") or "") or None
@@ -144,9 +148,8 @@ def extend(
         address=None if address == "local" else address, tracking_uri=tracking_uri, offline=offline, command=command
     )
     with locked(folder):
-        plan = _extended_plan(folder, read_plan(folder), asked, options)
-        first = plan.launches[-1]
-        return _attempt(folder, begun_spec(folder), plan, options, console, first=first)
+        plan = located(_extended_plan(folder, read_plan(folder), asked, options), spec.target.get(FOLDER))
+        return _attempt(folder, spec, plan, options, console, first=plan.launches[-1])
 
 
 def _extended_plan(folder: StudyFolder, plan: Plan, asked: Extension, options: Options) -> Plan:

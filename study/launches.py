@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.canonical import digest
+from study.data_files import FOLDER
 from study.folder import StudyFolder, now, read_json, write_json
 from study.user_code import user_sources
 
@@ -66,6 +67,7 @@ def next_record(
         "address": address,
         "import_path": str(own_code),
         "code": user_sources(spec.operative, folder=own_code),
+        "data_folder": spec.target.get(FOLDER),
         "command": command,
         "begun": before.get("begun") or now(),
         "started": now(),

@@ -60,6 +60,19 @@ def measurements_schema() -> dict[str, Any]:
     }
 
 
+def fid_problems(made: Sequence[Configuration]) -> list[str]:
+    """One line where a study asks for fid and Inception cannot be had here: told before anything is created."""
+    if not any("fid" in entry.measurements for entry in made):
+        return []
+    from trainers.inception import ExtractorError, require_inception
+
+    try:
+        require_inception()
+    except ExtractorError as error:
+        return [f"{KEY}: fid: {error}"]
+    return []
+
+
 def jacobian_problems(made: Sequence[Configuration]) -> list[str]:
     """One line for each size of networks that is too large for the eigenvalues of the game's Jacobian.
 

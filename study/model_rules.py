@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from study.design import Design
 from study.factors import Range, Values, declared
+from study.network_size import sample_shape
 from study.problems import Problems
 from trainers.catalogue import NETWORKS, TARGETS
-from trainers.catalogue_models import normalises_batches
+from trainers.catalogue_models import normalises_batches, side_multiple
 
 
 def without_absent(part: str, mapping: Mapping[str, object]) -> dict[str, object]:
@@ -24,6 +25,19 @@ def check_images(parts: Mapping[str, str | None], problems: Problems) -> None:
         return
     known = ", ".join(name for name, entry in TARGETS.items() if entry.images)
     problems.add(("networks", "name"), f"{networks.name} needs a target of images ({known})", networks.name)
+
+
+def check_sides(design: Design, problems: Problems) -> None:
+    """Convolutions halve an image's sides: notes images, given by the target's ``size``, whose sides do not halve."""
+    deepest = {**design.networks, **({"stages": design.varied["stages"].highest} if "stages" in design.varied else {})}
+    multiple = side_multiple(deepest)
+    if not TARGETS[str(design.target["name"])].images:
+        return
+    _, *sides = sample_shape(design.target)
+    if any(side % multiple for side in sides):
+        shown = "x".join(map(str, sides))
+        rule = f"conv needs images whose sides are multiples of {multiple}, these are {shown}"
+        problems.add(("networks", "name"), rule)
 
 
 def check_batches(design: Design, problems: Problems) -> None:

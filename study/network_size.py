@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
+from trainers.catalogue_images import IMAGE_SETS, image_shape
+from trainers.catalogue_models import CONV_STAGES
+
 _SHAPES = {"digits": (1, 8, 8), "stacked_digits": (3, 8, 8), "dirac": (1, 1, 1)}
-_PLANAR = 2
-_ASSUMED = {"latent_dim": 16, "width": 64, "depth": 2}
+_PLANE = (1, 1, 2)
+_ASSUMED = {"latent_dim": 16, "width": 64, "depth": 2, "stages": CONV_STAGES}
 _PATCH_AREA = 16
 _NORMALISED = 5
 """Batch normalisation passes over its activations about this many times more often."""
@@ -17,8 +21,13 @@ _PATCHED = 3
 
 def dimensions(target: Mapping[str, object]) -> int:
     """Numbers in one flat sample."""
-    channels, height, width = _SHAPES.get(str(target["name"]), (1, 1, _PLANAR))
-    return channels * height * width
+    return math.prod(sample_shape(target))
+
+
+def sample_shape(target: Mapping[str, object]) -> tuple[int, int, int]:
+    """(channels, height, width) of one sample; a point in the plane is (1, 1, 2)."""
+    name = str(target["name"])
+    return image_shape(target) if name in IMAGE_SETS else _SHAPES.get(name, _PLANE)
 
 
 def parameter_count(networks: Mapping[str, object], target: Mapping[str, object]) -> int:
@@ -67,20 +76,15 @@ def _dense(sizes: Sequence[int], *, pieces: int) -> int:
 
 def _convolutions(networks: Mapping[str, object], target: Mapping[str, object]) -> list[tuple[int, int, int]]:
     """Rows and columns of each weight, and how many pixels (or patches) of one sample it meets."""
-    colours, height, width = _SHAPES.get(str(target["name"]), (1, 4, 4))
-    latent, narrow = _size(networks, "latent_dim"), _size(networks, "channels")
-    wide, quarter = 2 * narrow, height * width // 16
-    generator = [
-        (latent, quarter * wide, 1),
-        (wide, narrow * _PATCH_AREA, quarter),
-        (narrow, colours * _PATCH_AREA, 4 * quarter),
-    ]
-    discriminator = [
-        (colours * _PATCH_AREA, narrow, 4 * quarter),
-        (narrow * _PATCH_AREA, wide, quarter),
-        (quarter * wide, 1, 1),
-    ]
-    return [*generator, *discriminator]
+    colours, height, width = sample_shape(target)
+    latent, narrow, stages = (_size(networks, name) for name in ("latent_dim", "channels", "stages"))
+    widths = [colours, *(narrow << stage for stage in range(stages))]
+    pixels = [height * width >> 2 * stage for stage in range(1, stages + 1)]
+    inner = list(zip(itertools.pairwise(widths), pixels, strict=True))
+    generator = [(wide, few * _PATCH_AREA, patches) for (few, wide), patches in reversed(inner)]
+    discriminator = [(few * _PATCH_AREA, wide, patches) for (few, wide), patches in inner]
+    ends = [(latent, pixels[-1] * widths[-1], 1), (pixels[-1] * widths[-1], 1, 1)]
+    return [*generator, *discriminator, *ends]
 
 
 def _size(networks: Mapping[str, object], name: str) -> int:

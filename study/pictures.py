@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 WIDTH, MARGIN, GAP = 900, 20, 12
 _TITLE_HEIGHT, _LABEL_HEIGHT = 46, 26
 _LEGIBLE_TILE = 24
+_SHEET_TILE, _SEAM, _ROW_LABEL = 56, 2, 88
 _OVERSAMPLING = 3  # Pillow draws without antialiasing: draw larger, then shrink
 
 _PAPER, _PANEL, _FRAME = (255, 255, 255), (248, 248, 246), (214, 214, 210)
@@ -59,6 +60,48 @@ def picture(panels: Sequence[Panel], *, sample_shape: tuple[int, ...], real: Flo
     buffer = io.BytesIO()
     canvas.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One replicate in a sheet: flat images [n, d] in [-1, 1], or None and a ``note`` in their place."""
+
+    label: str
+    samples: Floats | None
+    note: str = ""
+
+
+def sheet(rows: Sequence[Row], *, sample_shape: tuple[int, ...], title: str) -> bytes:
+    """PNG of one step: a row of image samples for each replicate, every pixel an equal block, about 900 pixels wide.
+
+    Images of shape (h, w), (1, h, w) or (3, h, w) as ``picture`` shows them; as many across as are legible.
+    """
+    height, width = sample_shape[-2:]
+    scale = max(1, _SHEET_TILE // max(height, width))
+    step_x, step_y = width * scale + _SEAM, height * scale + _SEAM
+    across = max(1, (WIDTH - 2 * MARGIN - _ROW_LABEL) // step_x)
+    canvas = Image.new("RGB", (WIDTH, _TITLE_HEIGHT + len(rows) * (step_y + _SEAM) + MARGIN), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((MARGIN, 14), title, font=_font(17), fill=_TEXT)
+    for place, row in enumerate(rows):
+        top = _TITLE_HEIGHT + place * (step_y + _SEAM)
+        draw.text((MARGIN, top + step_y / 2), row.label, font=_font(13), fill=_TEXT, anchor="lm")
+        if row.samples is None:
+            left = MARGIN + _ROW_LABEL
+            draw.text((left, top + step_y / 2), row.note, font=_font(13), fill=_FAINT_TEXT, anchor="lm")
+            continue
+        strip = _strip(_as_images(row.samples[:across], sample_shape), scale=scale)
+        canvas.paste(Image.fromarray(strip), (MARGIN + _ROW_LABEL, top))
+    buffer = io.BytesIO()
+    canvas.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _strip(images: NDArray[np.uint8], *, scale: int) -> NDArray[np.uint8]:
+    """Images [n, h, w, 3] side by side, enlarged, with a seam of paper between them."""
+    enlarged = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    seams = np.full((*enlarged.shape[:2], _SEAM, 3), _PAPER, np.uint8)
+    return np.ascontiguousarray(np.concatenate([*np.concatenate([enlarged, seams], axis=2)], axis=1))
 
 
 def _panel(panel: Panel, *, sample_shape: tuple[int, ...], real: Floats, size: int) -> Image.Image:

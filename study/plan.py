@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 from study.cohorts import MAX_COHORT, MAX_GPU_COHORT, Cohort, MemberId, Seats, cut_cohorts
 from study.configurations import Configuration, configurations, replicate_seed
 from study.cost import STARTUP_S, Estimate, cohort_seconds, makespan
+from study.data_files import without_folder
 from study.share import share_of
 from study.spec import StudySpec
 
@@ -197,8 +198,12 @@ _DERIVED = {"target_id"}
 
 
 def _plain(entry: Configuration) -> dict[str, Any]:
-    """A configuration's own fields; without ``measurements`` where none is switched on, as before there were any."""
+    """A configuration's own fields, but not where a target's files lie: launch.json says that.
+
+    Without ``measurements`` where none is switched on, as before there were any.
+    """
     own = {**asdict(entry), "seeds": list(entry.seeds), "measurements": list(entry.measurements)}
+    own["target"] = without_folder(entry.target)
     return {key: value for key, value in own.items() if key != "measurements" or value} | {"target_id": entry.target_id}
 
 

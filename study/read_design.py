@@ -19,7 +19,7 @@ from study.factors import (
     read_scalar,
     read_values,
 )
-from study.model_rules import check_batches, check_images, without_absent
+from study.model_rules import check_batches, check_images, check_sides, without_absent
 from study.problems import Problems
 from study.settings import check_partners, declared_settings, default_networks, read_setting
 from study.user_code import is_import_path
@@ -78,6 +78,7 @@ class _Reader:
         self._check_updates(design)
         if not self.problems.under(()):
             check_batches(design, self.problems)
+            check_sides(design, self.problems)
         return design
 
     def _part_name(self, part: str) -> str | None:
@@ -275,7 +276,11 @@ class _Reader:
                 self.problems.add((part, name), f"required: {parameter.rule} ({parameter.meaning})")
             filled[name] = value
         for name, setting in declared_settings(part, self.parts[part]).items():
-            filled[name] = given.get(name, setting.default)
+            value = given.get(name, setting.default)
+            if setting.required and name not in given:
+                self.problems.add((part, name), f"required: {setting.rule} ({setting.meaning})")
+            elif value is not None:
+                filled[name] = value
         filled |= {name: value for name, value in given.items() if name not in filled}
         return without_absent(part, filled)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.data_files import DATA
 from study.folder import StudyFolder, read_json, write_json
 from trainers.measurement import JUDGE_SCHEMA
 
@@ -61,14 +62,16 @@ def _build(path: Path, configuration: Configuration) -> Mapping[str, object]:
     from trainers.targets import build_target
 
     samples = configuration.budget["evaluation_samples"]
-    judge = build_judge(build_target(configuration.target), evaluation_samples=int(samples))
+    target, groups = build_target(configuration.target), configuration.measurements
+    judge = build_judge(target, evaluation_samples=int(samples), groups=groups)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     judge.save(temporary)
     digest = _digest(temporary)
     temporary.replace(path)
     write_json(_digest_file(path), {"sha256": digest, "schema": JUDGE_SCHEMA})
-    return dict(judge.reference)
+    data = configuration.target.get(DATA)  # of files that a user brings: which they were
+    return {**judge.reference, **({DATA: data} if data else {})}
 
 
 def _intact(path: Path) -> bool:

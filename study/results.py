@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import compute, parquet
 
 from study.checkpoint import Checkpoint
 from study.history import SAMPLES_SCHEMA, history_schema, judge_members, replicates_schema
+from study.network_size import sample_shape
 from study.outcomes import Criteria, Outcome
-from study.pictures import Panel, drawable, picture
+from study.pictures import Panel, Row, drawable, picture, sheet
 from study.yaml_file import dump_yaml
+from trainers.catalogue import TARGETS
 from trainers.measurement import EVERY_MEASUREMENT
 from trainers.program import evaluation_steps, sample_evaluations
 
@@ -110,7 +113,8 @@ def ended_replicates(
 def write_results(folder: Path, configuration: Configuration, ended: Ended) -> None:
     """Writes replicates.parquet, samples.parquet and samples/*.png of the first eight replicates.
 
-    No picture for a target that is neither planar nor an image.
+    One picture for each of them over time; of images also one for each kept step, with a row for each of them. None
+    for a target that is neither planar nor an image.
     """
     published = replicates_schema(configuration.measurements).names
     parquet.write_table(ended.history.select(published), folder / "replicates.parquet")
@@ -118,6 +122,40 @@ def write_results(folder: Path, configuration: Configuration, ended: Ended) -> N
     (folder / "samples").mkdir()
     for replicate, png in _pictures(configuration, ended).items():
         (folder / "samples" / f"replicate-{replicate:03d}.png").write_bytes(png)
+    for name, png in sheets(configuration, ended.samples).items():
+        (folder / "samples" / name).write_bytes(png)
+
+
+def shows_images(configuration: Configuration) -> bool:
+    """Whether its samples are images, of which ``sheets`` are drawn."""
+    return TARGETS[str(configuration.target["name"])].images
+
+
+def sheets(configuration: Configuration, samples: pa.Table, *, without: Collection[str] = ()) -> dict[str, bytes]:
+    """File name -> PNG of image samples at each kept step that ``samples`` has reached, but for those in ``without``.
+
+    A function of these rows alone: the same bytes while the configuration trains and after it ended.
+    """
+    if not shows_images(configuration):
+        return {}
+    reached = sorted(compute.unique(samples["generator_step"]).to_pylist())
+    digits = len(str(configuration.horizon))
+    shape = sample_shape(configuration.target)
+    pictured = range(min(configuration.replicates, PICTURED_REPLICATES))
+    return {
+        name: sheet(
+            [_row(samples, replicate, step) for replicate in pictured],
+            sample_shape=shape,
+            title=f"{configuration.loss}: samples at step {step:,} of {configuration.horizon:,}",
+        )
+        for step in reached
+        if (name := f"step-{step:0{digits}d}.png") not in without
+    }
+
+
+def _row(samples: pa.Table, replicate: int, step: int) -> Row:
+    found = _samples_at(samples, replicate, step)
+    return Row(label=f"replicate {replicate}", samples=found, note="" if found is not None else "had ended")
 
 
 def configuration_yaml(configuration: Configuration, replicates: Sequence[int] | None = None) -> str:
@@ -162,20 +200,16 @@ def run_name(configuration: Configuration, everyone: Sequence[Configuration]) ->
 
 
 def _pictures(configuration: Configuration, ended: Ended) -> dict[int, bytes]:
-    from trainers.targets import build_target
-
-    target = build_target(configuration.target)
-    if not drawable(target.sample_shape):
+    shape, real = _scene(configuration)
+    if not drawable(shape):
         return {}
     program = configuration.program()
     steps = evaluation_steps(horizon=program.horizon, evaluations=program.evaluations)
     kept = [steps[index] for index in sample_evaluations(program.evaluations)]
-    rng = np.random.default_rng(0)
-    real = target.held_out(rng, min(_REAL_POINTS, target.held_out_size or _REAL_POINTS))
     return {
         replicate: picture(
             [_panel(ended, replicate, step) for step in kept],
-            sample_shape=target.sample_shape,
+            sample_shape=shape,
             real=real,
             title=f"{configuration.loss}, replicate {replicate}: {outcome.outcome} {outcome.kind}".strip(),
         )
@@ -183,15 +217,32 @@ def _pictures(configuration: Configuration, ended: Ended) -> dict[int, bytes]:
     }
 
 
+def _scene(configuration: Configuration) -> tuple[tuple[int, ...], NDArray[np.float32]]:
+    """The shape of one sample, and the real points behind those of the plane.
+
+    Of images no real ones are shown, so that nobody needs a user's files to look at results.
+    """
+    if shows_images(configuration):
+        return sample_shape(configuration.target), np.zeros((0, 0), np.float32)
+    from trainers.targets import build_target
+
+    target = build_target(configuration.target)
+    return target.sample_shape, target.held_out(np.random.default_rng(0), _REAL_POINTS)
+
+
 def _panel(ended: Ended, replicate: int, step: int) -> Panel:
-    mine = compute.and_(
-        compute.equal(ended.samples["replicate"], replicate), compute.equal(ended.samples["generator_step"], step)
-    )
-    rows = ended.samples.filter(mine)
+    found = _samples_at(ended.samples, replicate, step)
+    return Panel(generator_step=step, samples=found, note="" if found is not None else _absence(ended, replicate))
+
+
+def _samples_at(samples: pa.Table, replicate: int, step: int) -> NDArray[np.float32] | None:
+    """The kept samples [n, d] of a replicate at a step; None where it has none."""
+    mine = compute.and_(compute.equal(samples["replicate"], replicate), compute.equal(samples["generator_step"], step))
+    rows = samples.filter(mine)
     if not len(rows):
-        return Panel(generator_step=step, samples=None, note=_absence(ended, replicate))
-    flat = compute.list_flatten(rows["x"]).to_numpy()
-    return Panel(generator_step=step, samples=flat.reshape(len(rows), -1))
+        return None
+    flat: NDArray[np.float32] = compute.list_flatten(rows["x"]).to_numpy()
+    return flat.reshape(len(rows), -1)
 
 
 def _absence(ended: Ended, replicate: int) -> str:

@@ -75,7 +75,7 @@ def _part(entries: Iterable[Entry]) -> dict[str, Any]:
         "anyOf": [
             {
                 **_closed(_properties(entry)),
-                "required": ["name"],
+                "required": ["name", *(setting.name for setting in entry.settings if setting.required)],
                 "description": entry.summary,
             }
             for entry in entries

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, InstanceOf, PlainSerializer, PrivateAttr, ValidationError
 
 from study.canonical import digest
+from study.data_files import with_data, without_folder
 from study.design import Design, check_budget
 from study.folder import NAME
 from study.measured import read_measurements
@@ -93,23 +94,30 @@ class StudySpec(Section):
     _folder: Path | None = PrivateAttr(default=None)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, overrides: Sequence[str] = (), import_code: bool = True) -> StudySpec:
+    def from_file(
+        cls, path: str | Path, *, overrides: Sequence[str] = (), import_code: bool = True, read_data: bool = True
+    ) -> StudySpec:
         """Reads a study file with ``overrides`` (see ``with_overrides``); raises SpecError with every problem.
 
-        ``import_code=False`` leaves what is named by import path unimported (to read a finished study elsewhere).
+        ``import_code=False`` leaves what is named by import path unimported, and files of data unread (to read a
+        finished study elsewhere); ``read_data=False`` only the latter (to submit it to where they are).
         """
         document = read_yaml(Path(path))
         assert isinstance(document.data, dict)
         written, locate = _overridden(document.data, overrides, document.locate)
         folder = Path(path).absolute().parent
-        return cls._build(written, Problems(locate), folder=folder, import_code=import_code)
+        return cls._build(
+            written, Problems(locate), folder=folder, import_code=import_code, read_data=import_code and read_data
+        )
 
     @classmethod
     def from_dict(
         cls, mapping: Mapping[str, object], *, folder: Path | None = None, import_code: bool = True
     ) -> StudySpec:
         """Reads a study from plain data; ``folder`` is where code named by import path may lie."""
-        return cls._build(plain_mapping(mapping), Problems(), folder=folder, import_code=import_code)
+        return cls._build(
+            plain_mapping(mapping), Problems(), folder=folder, import_code=import_code, read_data=import_code
+        )
 
     def with_overrides(self, assignments: Sequence[str]) -> StudySpec:
         """The study with keys set as on the command line: ``fixed.batch_size=64``, ``scientific.k=[1, 2]``.
@@ -117,11 +125,17 @@ class StudySpec(Section):
         Applies to the study as written, so that defaults follow the new values. Raises SpecError.
         """
         written, locate = _overridden(self._written, assignments, lambda path: "")
-        return self._build(written, Problems(locate), folder=self._folder, import_code=True)
+        return self._build(written, Problems(locate), folder=self._folder, import_code=True, read_data=True)
 
     @classmethod
     def _build(
-        cls, written: dict[str, object], problems: Problems, *, folder: Path | None, import_code: bool
+        cls,
+        written: dict[str, object],
+        problems: Problems,
+        *,
+        folder: Path | None,
+        import_code: bool,
+        read_data: bool,
     ) -> StudySpec:
         raw = {key: value for key, value in written.items() if not (value is None and key in _OPTIONAL)}
         if "protocol" in raw:
@@ -131,6 +145,9 @@ class StudySpec(Section):
         for code in named_code(raw) if import_code else ():
             check_importable(code, folder=folder, problems=problems)
         problems.raise_if_any()
+        if read_data:
+            operative["target"] = with_data(operative["target"], beside=folder, problems=problems)
+            problems.raise_if_any()
         spec = cls.model_validate(operative)
         spec._written, spec._folder = written, folder
         return spec
@@ -146,7 +163,7 @@ class StudySpec(Section):
             problems.add(("criteria",), "must be a mapping, `key: value`", raw["criteria"])
 
     @classmethod
-    def _check_meaning(cls, raw: Mapping[str, object], problems: Problems) -> dict[str, object]:
+    def _check_meaning(cls, raw: Mapping[str, object], problems: Problems) -> dict[str, Any]:
         """Second pass: rules between fields, also where the first found fault elsewhere; returns the operative data."""
         if isinstance(raw.get("study"), str):
             _check_name(str(raw["study"]), problems)
@@ -201,8 +218,13 @@ class StudySpec(Section):
 
     @property
     def spec_hash(self) -> str:
-        """16 hex digits over everything but the question, resources and tracking."""
-        return digest({key: value for key, value in self.operative.items() if key not in MAY_CHANGE}, length=16)
+        """16 hex digits over everything but the question, resources, tracking and where a target's files lie."""
+        return digest(self._fixed_for_good, length=16)
+
+    @property
+    def _fixed_for_good(self) -> dict[str, Any]:
+        kept = {key: value for key, value in self.operative.items() if key not in MAY_CHANGE}
+        return {**kept, "target": without_folder(kept["target"])}
 
     @property
     def criteria_hash(self) -> str:
@@ -220,9 +242,7 @@ class StudySpec(Section):
 
     def difference(self, other: StudySpec) -> list[str]:
         """``key: old -> new`` for all that differs in ``other`` and may not change on resume."""
-        old, new = (
-            flattened({k: v for k, v in spec.operative.items() if k not in MAY_CHANGE}) for spec in (self, other)
-        )
+        old, new = (flattened(spec._fixed_for_good) for spec in (self, other))
         return [
             f"{key}: {shown(old[key]) if key in old else '(absent)'} -> {shown(new[key]) if key in new else '(absent)'}"
             for key in dict.fromkeys([*old, *new])

@@ -38,11 +38,13 @@ class CohortState:
 
 
 def read_plan(folder: StudyFolder) -> Plan:
-    """The frozen plan; WorkFailed when its file is damaged."""
+    """The frozen plan, its data where the last launch found them; WorkFailed when its file is damaged."""
+    from study.data_files import located
     from study.plan import Plan
 
+    launched = read_json(folder.launch_file) if folder.launch_file.exists() else {}
     try:
-        return Plan.from_json(read_json(folder.plan_file))
+        return located(Plan.from_json(read_json(folder.plan_file)), launched.get("data_folder"))
     except ValueError as problem:
         raise WorkFailed(f"{folder.plan_file}: {problem}") from problem
 

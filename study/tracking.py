@@ -17,7 +17,17 @@ from study.environment import environment_tags
 from study.errors import WorkFailed
 from study.folder import StudyFolder, json_text
 from study.mlflow_client import PARENT_RUN, MlflowStore, now_ms, sqlite_uri
-from study.results import Ended, Part, configuration_yaml, ended_replicates, rows_of, run_name, write_results
+from study.results import (
+    Ended,
+    Part,
+    configuration_yaml,
+    ended_replicates,
+    rows_of,
+    run_name,
+    sheets,
+    shows_images,
+    write_results,
+)
 from study.rungs import was_stopped
 from study.summary import Point, curve, outcome_fractions
 from trainers.program import evaluation_steps
@@ -78,6 +88,7 @@ class Tracker:
         self._sent: dict[str, set[int]] = {}
         self._finished: set[str] = set()
         self._ended: dict[str, bool] = {}
+        self._pictured: dict[str, set[str]] = {}
         self.delivered = 0  # parts of configurations so far: while it grows, waiting is worth while
 
     @property
@@ -132,6 +143,10 @@ class Tracker:
             history = checkpoint.history()
             for key in whole:
                 self._send_curve(self._configurations[key], rows_of(history, key))
+            if shows_images(self._configurations[whole[0]]):
+                samples = checkpoint.samples()
+                for key in whole:
+                    self._send_sheets(self._configurations[key], rows_of(samples, key))
 
     def finish(self, cohort: str, *, failed: bool) -> None:
         """Sends the rest and closes each configuration of which every part ended: FINISHED, or FAILED if any failed."""
@@ -301,6 +316,18 @@ class Tracker:
         self._store.log_points(run_id, points)
         self._sent[run_id] |= {point.generator_step for point in points}
         self.delivered += 1
+
+    def _send_sheets(self, configuration: Configuration, samples: pa.Table) -> None:
+        """Pictures of image samples at the kept steps reached since the last time, for who watches a long run."""
+        key = configuration.configuration_key
+        sent = self._pictured.setdefault(key, set())
+        new = sheets(configuration, samples, without=sent)
+        with tempfile.TemporaryDirectory(prefix="ganstudy-") as folder:
+            for name, png in new.items():
+                (Path(folder) / name).write_bytes(png)
+            if new:
+                self._store.upload(self._run(key).info.run_id, Path(folder), to="samples")
+        sent.update(new)
 
     def _conclude(self, configuration: Configuration, parts: list[Part]) -> None:
         run = self._run(configuration.configuration_key)

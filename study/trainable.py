@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from study.checkpoint import newest_checkpoint, write_checkpoint
+from study.data_files import located
 from study.environment import Environment, environment, joined
 from study.folder import StudyFolder, write_atomic, write_json
 from study.history import History
@@ -156,6 +157,7 @@ def trainable(config: Mapping[str, Any]) -> None:
             watch=watch,
             device=prepare_device(config),
             import_path=config["import_path"],
+            data_folder=config["data_folder"],
             report=tune.report,
             rungs=config["rungs"],
         )
@@ -198,6 +200,7 @@ def run_cohort(
     import_path: str | None,
     report: Report,
     rungs: Sequence[int] = (),
+    data_folder: str | None = None,
 ) -> str:
     """Restores or starts the cohort and trains it until it ends; returns why it paused for good before that, or "".
 
@@ -205,7 +208,7 @@ def run_cohort(
     """
     if import_path and import_path not in sys.path:
         sys.path.append(import_path)
-    plan = Plan.from_json(json.loads(folder.plan_file.read_text(encoding="utf-8")))
+    plan = located(Plan.from_json(json.loads(folder.plan_file.read_text(encoding="utf-8"))), data_folder)
     planned = next(entry for entry in plan.cohorts if entry.cohort == cohort)
     watch.claim(cohort)
     found = newest_checkpoint(folder.cohort(cohort)).checkpoint

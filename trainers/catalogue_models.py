@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainers.catalogue_dirac import DIRAC_NETWORKS, DIRAC_TARGET
+from trainers.catalogue_images import IMAGE_TARGETS
 from trainers.declaration import Entry, Parameter, integer, positive, registry
 
 TARGETS: Mapping[str, Entry] = registry(
@@ -40,8 +41,12 @@ TARGETS: Mapping[str, Entry] = registry(
         reference="Metz et al. 2017 (stacked MNIST), arXiv:1611.02163; with the digits of the target digits",
         images=True,
     ),
+    *IMAGE_TARGETS,
     DIRAC_TARGET,
 )
+
+CONV_STAGES = 2
+"""Halvings of an image's sides in conv, unless a study says otherwise."""
 
 _SPECTRAL_NORM = Parameter(
     name="spectral_norm",
@@ -117,11 +122,20 @@ NETWORKS: Mapping[str, Entry] = registry(
     ),
     Entry(
         name="conv",
-        summary="DCGAN for small images: two transposed convolutions against two convolutions (4x4, stride 2).",
+        summary="DCGAN for small images: transposed convolutions against convolutions (4x4, stride 2), two of each.",
         reference="Radford et al. 2016 (DCGAN), arXiv:1511.06434",
         parameters=(
             integer("latent_dim", 32, "dimensions of the normal latent z", high=4096),
             integer("channels", 32, "at half the image's size; twice as many at a quarter of it", high=1024),
+            Parameter(
+                name="stages",
+                kind="integer",
+                low=2,
+                high=3,
+                default=CONV_STAGES,
+                omit_default=True,
+                meaning="how often the sides halve: 3 begins at an eighth of the size, with four times the channels",
+            ),
             _batch_norm("generator"),
             _SPECTRAL_NORM,
             _init_std(0.02),
@@ -130,6 +144,13 @@ NETWORKS: Mapping[str, Entry] = registry(
     ),
     DIRAC_NETWORKS,
 )
+
+
+def side_multiple(networks: Mapping[str, object]) -> int:
+    """What the sides of images must be a multiple of for these networks (a study file's mapping)."""
+    stages = networks.get("stages", CONV_STAGES) if networks.get("name") == "conv" else 0
+    assert isinstance(stages, int)
+    return 1 << stages
 
 
 def normalises_batches(networks: Mapping[str, object]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from trainers.labelled import Bytes, FloatArray, as_floats
+
 HIDDEN_UNITS = 64
 TRAINING_STEPS = 300
 LEARNING_RATE = 5e-3
 WEIGHT_DECAY = 1e-3
+
+FULL_BATCH = 2000
+"""Up to so many images every step sees all of them."""
+MINIBATCH, MINIBATCH_STEPS, MINIBATCH_RATE = 500, 2000, 2e-3
+"""For more than that, each step sees a few of them, drawn without replacement within an epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +48,11 @@ class Classifier:
         return float((self.logits(images).argmax(dim=-1) == labels).double().mean())
 
 
-def train_classifier(images: NDArray[np.float32], labels: NDArray[np.int64], *, classes: int, seed: int) -> Classifier:
-    """Fit a classifier to flat images [n, d] with labels [n], full batch, from its own generator (``seed``)."""
+def train_classifier(images: FloatArray | Bytes, labels: NDArray[np.int64], *, classes: int, seed: int) -> Classifier:
+    """Fit a classifier to flat images [n, d] with labels [n], from its own generator (``seed``).
+
+    Full batch for small sets, minibatches beyond FULL_BATCH images.
+    """
     generator = torch.Generator().manual_seed(seed)
     dimensions = images.shape[1]
     parameters = [
@@ -51,14 +63,31 @@ def train_classifier(images: NDArray[np.float32], labels: NDArray[np.int64], *, 
     ]
     for parameter in parameters:
         parameter.requires_grad_()
-    x, y = torch.from_numpy(images), torch.from_numpy(labels)
-    optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    for _ in range(TRAINING_STEPS):
+    small = len(images) <= FULL_BATCH
+    optimizer = torch.optim.Adam(
+        parameters, lr=LEARNING_RATE if small else MINIBATCH_RATE, weight_decay=WEIGHT_DECAY if small else 0.0
+    )
+    for x, y in _everything(images, labels) if small else _minibatches(images, labels, generator):
         optimizer.zero_grad()
         loss = functional.cross_entropy(_classifier(parameters).logits(x), y)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return _classifier([parameter.detach().clone() for parameter in parameters])
+
+
+def _everything(images: FloatArray | Bytes, labels: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+    yield from itertools.repeat((torch.from_numpy(as_floats(images)), torch.from_numpy(labels)), TRAINING_STEPS)
+
+
+def _minibatches(
+    images: FloatArray | Bytes, labels: NDArray[np.int64], generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    order = np.zeros(0, np.int64)
+    for _ in range(MINIBATCH_STEPS):
+        if len(order) < MINIBATCH:
+            order = torch.randperm(len(images), generator=generator).numpy()
+        rows, order = order[:MINIBATCH], order[MINIBATCH:]
+        yield torch.from_numpy(as_floats(images[rows])), torch.from_numpy(labels[rows])
 
 
 def _classifier(parameters: list[Tensor]) -> Classifier:

@@ -6,6 +6,7 @@ fully connected networks: one call for all members, and on CPU bit for bit the s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -22,43 +23,53 @@ _PATCH: dict[str, Any] = {"kernel_size": 4, "stride": 2, "padding": 1}
 """Halves or doubles an image's sides."""
 
 _PATCH_AREA = 16
-_SIDE_MULTIPLE = 4
 _NEGATIVE_SLOPE = 0.2
 
 
-def image_shape(sample_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(channels, height, width) of samples (h, w) or (c, h, w); ValueError unless both sides are multiples of 4."""
+def image_shape(sample_shape: tuple[int, ...], *, stages: int) -> tuple[int, int, int]:
+    """(channels, height, width) of samples (h, w) or (c, h, w); ValueError unless both sides halve ``stages`` times."""
     shape = (1, *sample_shape) if len(sample_shape) == 2 else sample_shape
-    if len(shape) != 3 or shape[1] % _SIDE_MULTIPLE or shape[2] % _SIDE_MULTIPLE:
+    if len(shape) != 3 or shape[1] % 2**stages or shape[2] % 2**stages:
         raise ValueError(
             "networks.name: conv needs images (h, w) or (c, h, w) whose sides are multiples of "
-            f"{_SIDE_MULTIPLE}, got samples of shape {sample_shape}"
+            f"{2**stages}, got samples of shape {sample_shape}"
         )
     return shape[0], shape[1], shape[2]
 
 
 class StackedConvGenerator:
-    """Latents to images in [-1, 1]: 2c channels at a quarter of the size, c at half of it, then the image.
+    """Latents to images in [-1, 1]: each of ``stages`` doubles the sides; it ends with c channels, then the image.
 
-    ReLU in between and tanh at the end; ``normalised``: batch normalisation of every hidden channel.
+    With two stages 2c channels at a quarter of the size, c at half of it. ReLU in between and tanh at the end;
+    ``normalised``: batch normalisation of every hidden channel.
     """
 
     def __init__(
-        self, sample_shape: tuple[int, ...], *, latent_dim: int, channels: int, normalised: bool, init_std: float
+        self,
+        sample_shape: tuple[int, ...],
+        *,
+        latent_dim: int,
+        channels: int,
+        normalised: bool,
+        init_std: float,
+        stages: int = 2,
     ) -> None:
-        colours, height, width = image_shape(sample_shape)
-        self._start, self.init_std = (height // 4, width // 4), init_std
+        colours, height, width = image_shape(sample_shape, stages=stages)
+        self._start, self.init_std = (height >> stages, width >> stages), init_std
         area = self._start[0] * self._start[1]
-        wide, narrow = 2 * channels, channels
-        self._project = Affine(rows=latent_dim, columns=area * wide, channels=wide, normalised=normalised)
-        self._middle = Affine(rows=wide, columns=narrow * _PATCH_AREA, channels=narrow, normalised=normalised)
-        self._paint = Affine(rows=narrow, columns=colours * _PATCH_AREA, channels=colours)
-        self.layout = layout_of([self._project, self._middle, self._paint])
+        widths = [channels << stage for stage in reversed(range(stages))]
+        self._project = Affine(rows=latent_dim, columns=area * widths[0], channels=widths[0], normalised=normalised)
+        self._grow = [
+            Affine(rows=wide, columns=narrow * _PATCH_AREA, channels=narrow, normalised=normalised)
+            for wide, narrow in itertools.pairwise(widths)
+        ]
+        self._paint = Affine(rows=channels, columns=colours * _PATCH_AREA, channels=colours)
+        self._layers = [self._project, *self._grow, self._paint]
+        self.layout = layout_of(self._layers)
 
     def initial(self, seed: int, player: int) -> np.ndarray:
         """One member's initial row [P]; see ``Affine.initial``."""
-        layers = [self._project, self._middle, self._paint]
-        return initial_row(layers, self.layout, seed=seed, player=player, std=self.init_std)
+        return initial_row(self._layers, self.layout, seed=seed, player=player, std=self.init_std)
 
     def __call__(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
         """Latents [R, batch, L] -> flat images [R, batch, c h w]."""
@@ -66,45 +77,53 @@ class StackedConvGenerator:
         following, (height, width) = iter(parameters), self._start
         # between layers: one row per pixel, one column per channel
         pixels = self._project(inputs, following, spread=partial(_as_pixels, channels=self._project.channels))
-        pixels = self._middle(torch.relu(pixels), following, spread=partial(_double, size=(height, width)))
-        pixels = self._paint(torch.relu(pixels), following, spread=partial(_double, size=(2 * height, 2 * width)))
+        for layer in (*self._grow, self._paint):
+            pixels = layer(torch.relu(pixels), following, spread=partial(_double, size=(height, width)))
+            height, width = 2 * height, 2 * width
         images = pixels.view(members, batch, -1, self._paint.channels).transpose(2, 3)
         return torch.tanh(images.reshape(members, batch, -1))
 
 
 class StackedConvDiscriminator:
-    """Images to one logit: c channels at half the size, 2c at a quarter of it, then one product; leaky ReLU (0.2).
+    """Images to one logit: each of ``stages`` halves the sides and doubles the channels, from c on; leaky ReLU (0.2).
 
-    No batch normalisation: penalties want the gradient of each sample's own logit. ``spectral``: every weight, as a
-    matrix of patches by channels, divided by its largest singular value.
+    Then one product. No batch normalisation: penalties want the gradient of each sample's own logit. ``spectral``:
+    every weight, as a matrix of patches by channels, divided by its largest singular value.
     """
 
-    def __init__(self, sample_shape: tuple[int, ...], *, channels: int, spectral: bool, init_std: float) -> None:
-        self._shape, self.init_std = image_shape(sample_shape), init_std
+    def __init__(
+        self, sample_shape: tuple[int, ...], *, channels: int, spectral: bool, init_std: float, stages: int = 2
+    ) -> None:
+        self._shape, self.init_std = image_shape(sample_shape, stages=stages), init_std
         colours, height, width = self._shape
-        wide, narrow = 2 * channels, channels
-        area = (height // 4) * (width // 4)
-        self._edges = Affine(rows=colours * _PATCH_AREA, columns=narrow, channels=narrow, spectral=spectral)
-        self._parts = Affine(rows=narrow * _PATCH_AREA, columns=wide, channels=wide, spectral=spectral)
-        self._verdict = Affine(rows=area * wide, columns=1, channels=1, spectral=spectral)
-        self.layout = layout_of([self._edges, self._parts, self._verdict])
+        widths = [colours, *(channels << stage for stage in range(stages))]
+        area = (height >> stages) * (width >> stages)
+        self._shrink = [
+            Affine(rows=narrow * _PATCH_AREA, columns=wide, channels=wide, spectral=spectral)
+            for narrow, wide in itertools.pairwise(widths)
+        ]
+        self._verdict = Affine(rows=area * widths[-1], columns=1, channels=1, spectral=spectral)
+        self._layers = [*self._shrink, self._verdict]
+        self.layout = layout_of(self._layers)
 
     def initial(self, seed: int, player: int) -> np.ndarray:
         """One member's initial row [P]; see ``Affine.initial``."""
-        layers = [self._edges, self._parts, self._verdict]
-        return initial_row(layers, self.layout, seed=seed, player=player, std=self.init_std)
+        return initial_row(self._layers, self.layout, seed=seed, player=player, std=self.init_std)
 
     def __call__(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
         """Flat images [R, batch, c h w] -> logits [R, batch, 1]."""
         members, batch = inputs.shape[:2]
         _, height, width = self._shape
         following = iter(parameters)
+        first, *rest = self._shrink
         images = inputs.reshape(members * batch, *self._shape)
-        half = _activated(self._edges(_patches(images, members), following))
-        images = half.view(members * batch, -1, self._edges.channels).transpose(1, 2)
-        images = images.reshape(members * batch, -1, height // 2, width // 2)
-        quarter = _activated(self._parts(_patches(images, members), following))
-        return self._verdict(quarter.view(members, batch, -1), following)
+        pixels = _activated(first(_patches(images, members), following))
+        for layer in rest:
+            height, width = height // 2, width // 2
+            images = pixels.view(members * batch, height * width, -1).transpose(1, 2)
+            images = images.reshape(members * batch, -1, height, width)
+            pixels = _activated(layer(_patches(images, members), following))
+        return self._verdict(pixels.view(members, batch, -1), following)
 
 
 def _as_pixels(products: Tensor, *, channels: int) -> Tensor:

@@ -59,7 +59,8 @@ class Setting:
     """A value of an entry that is no single number or choice: written in the entry's own section, never varied.
 
     ``read`` brings what a study file holds to one form in plain data, and returns None for what breaks ``rule``;
-    ``schema`` is its JSON schema.
+    ``schema`` is its JSON schema. ``default=None``: left out of the study where the file does not write it, or refused
+    there where it is ``required``.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Setting:
     default: object
     read: Callable[[object], object]
     schema: Mapping[str, object]
+    required: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from torch import Tensor
 
 from trainers import metrics
 from trainers.dirac_game import RULE, Equilibrium
+from trainers.fid import features_of, real_moments
 from trainers.frechet import frechet_distance, matrix_root, moments
+from trainers.inception import Extractor, inception
+from trainers.labelled import LabelledImages, as_floats
 from trainers.measurement import JUDGE_SCHEMA
 from trainers.memorisation import memorised_fraction, nothing
 from trainers.modes import MODES, Modes, build_modes
 from trainers.point_mass import PointMass
 from trainers.reference import REPEATS, Reference, reference_numbers
-from trainers.targets import LabelledImages, Target
+from trainers.targets import Target
 
 FAR = 1e15
 """Coordinates are clipped here before measuring: as far as float32 can still square."""
@@ -34,8 +37,13 @@ DISTANCE_SAMPLES = 1000
 NEIGHBOUR_SAMPLES = 500
 DISCRIMINATOR_SAMPLES = 1000
 ENDLESS_REALS = 50_000
+FID_REALS, FID_STREAM = 10_000, 4
 PROJECTIONS_PLANE = 32
 PROJECTIONS_IMAGES = 128
+
+
+def _nothing() -> Tensor:
+    return torch.zeros(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +55,9 @@ class Judge:
     projections [P, d] and quantiles [P, n] of real data; reals [<= 1000, d] held-out; knn_reals [<= 500, d] with
     squared radii knn_radii; mode_weights [K] float64; ``reference``: the numbers a study writes to reference.json.
     Of optional measurements: feature_mean [F] and feature_root [F, F] (of the covariance), float64, over all reals;
-    training_images and held_out_images [M, d], where there is finite data to memorise.
+    training_images and held_out_images [M, d], where there is finite data to memorise; fid_mean and fid_root of the
+    reals' Inception features, and the shape of a sample, where a study asks for fid. ``extractor`` stands in for
+    Inception; it is not saved.
     """
 
     projections: Tensor
@@ -62,6 +72,10 @@ class Judge:
     held_out_images: Tensor
     modes: Modes | Equilibrium
     reference: Reference
+    fid_mean: Tensor = field(default_factory=_nothing)
+    fid_root: Tensor = field(default_factory=_nothing)
+    fid_shape: Tensor = field(default_factory=_nothing)
+    extractor: Extractor | None = None
 
     @property
     def distance_samples(self) -> int:
@@ -114,6 +128,10 @@ class Judge:
             values["frechet_distance"] = frechet_distance(
                 features, real_mean=self.feature_mean, real_root=self.feature_root
             )
+        if "fid" in groups:
+            shape, extractor = tuple(self.fid_shape.tolist()), self.extractor or inception()
+            seen = features_of(counted, shape, extractor)
+            values["fid"] = frechet_distance(seen, real_mean=self.fid_mean, real_root=self.fid_root)
         if "memorisation" in groups:
             values["memorised_fraction"] = memorised_fraction(
                 samples[:, : self.distance_samples], training=self.training_images, held_out=self.held_out_images
@@ -178,13 +196,32 @@ def _measure_finite(samples: Tensor, measure: Measure) -> dict[str, Tensor]:
     return {name: torch.where(finite, value, torch.nan) for name, value in measure(usable).items()}
 
 
-def build_judge(target: Target, *, evaluation_samples: int, seed: int = REFERENCE_SEED) -> Judge:
+def build_judge(
+    target: Target,
+    *,
+    evaluation_samples: int,
+    seed: int = REFERENCE_SEED,
+    groups: Collection[str] = (),
+    extractor: Extractor | None = None,
+) -> Judge:
     """Build the judge of ``target``: a function of the target, ``evaluation_samples`` and ``seed`` alone.
 
-    TypeError for a target that declares neither centres nor labelled images.
+    With fid among the optional ``groups`` it also holds what Inception (or ``extractor``) makes of held-out images.
+    TypeError for a target that declares neither centres nor labelled images; ExtractorError without Inception.
     """
     with _one_thread():
-        return _build_judge(target, evaluation_samples=evaluation_samples, seed=seed)
+        judge = _build_judge(target, evaluation_samples=evaluation_samples, seed=seed)
+    return _with_inception(judge, target, extractor, seed=seed) if "fid" in groups else judge
+
+
+def _with_inception(judge: Judge, target: Target, extractor: Extractor | None, *, seed: int) -> Judge:
+    """All threads, and a GPU where there is one: Inception takes minutes, and no outcome hangs on its last bits."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rng = np.random.default_rng([seed, FID_STREAM])
+    reals = torch.from_numpy(target.held_out(rng, target.held_out_size or FID_REALS)).to(device)
+    mean, root = real_moments(reals, target.sample_shape, extractor or inception())
+    shape = torch.tensor(target.sample_shape)
+    return replace(judge, fid_mean=mean.cpu(), fid_root=root.cpu(), fid_shape=shape, extractor=extractor)
 
 
 @contextlib.contextmanager
@@ -257,10 +294,15 @@ def _equilibrium_judge(target: PointMass, *, evaluation_samples: int, seed: int)
 
 
 def _halves(target: Target) -> tuple[Tensor, Tensor]:
-    """Training and held-out images [M, d] of finite data; none where the supply is endless."""
-    if not isinstance(target, LabelledImages):
+    """Training and held-out images [M, d] of finite data; none where the supply is endless, or the halves are none.
+
+    Which half a sample is nearer to says nothing where one half is much larger (MNIST: 60,000 against 10,000).
+    """
+    if not isinstance(target, LabelledImages) or not target.even_halves:
         return nothing(target.dimensions), nothing(target.dimensions)
-    return torch.from_numpy(target.training_images).clone(), torch.from_numpy(target.held_out_images).clone()
+    images = target.training_images, target.held_out_images
+    training, held_out = (torch.from_numpy(as_floats(half)).clone() for half in images)
+    return training, held_out
 
 
 def _projections(rng: np.random.Generator, dimensions: int) -> Tensor:

@@ -156,6 +156,14 @@ OPTIONAL: Mapping[str, MeasurementInfo] = MappingProxyType(
                 group="frechet",
             ),
             _info(
+                "fid",
+                "squared feature units",
+                "lower",
+                "Frechet Inception distance of the evaluation samples to the held-out images",
+                sparse=True,
+                group="fid",
+            ),
+            _info(
                 "memorised_fraction",
                 "fraction",
                 None,  # .5 is best: below it lies a collapse beside a held-out image, not a better generator
@@ -236,6 +244,14 @@ GROUPS: Mapping[str, MeasurementGroup] = MappingProxyType(
                 reference="Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500",
                 cost="one decomposition of a features x features matrix per replicate",
                 why_not={"dirac": _POINT_MASS},
+            ),
+            MeasurementGroup(
+                name="fid",
+                meaning="Frechet Inception distance; wants pip install 'ganstudy[fid]' and the weights as a file",
+                reference="Heusel et al. 2017, arXiv:1706.08500; Obukhov et al. 2020 (torch-fidelity)",
+                cadence="every fifth and last",
+                cost="Inception-v3 on every evaluation sample and a decomposition of 2,048 x 2,048: for a GPU",
+                only_targets=("mnist", "cifar10"),
             ),
             MeasurementGroup(
                 name="memorisation",

@@ -6,18 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers import metrics
 from trainers.classifier import Classifier, train_classifier
-from trainers.targets import GaussianMixture, LabelledImages, StackedImages, Target
+from trainers.labelled import Bytes, FloatArray, LabelledImages, StackedImages, as_floats
+from trainers.targets import GaussianMixture, Target
 
 QUALITY_STDS = 3.0
 """In the plane a point within 3 standard deviations of its centre is of high quality (98.889 % of real ones)."""
 
 QUALITY_PERCENTILE = 0.95
 """Share of real images that count as high quality."""
+
+JUDGED_OF_A_CLASS = 250
+"""Images of a class that samples, and training images, are compared with: more would cost more than they tell."""
 
 IMAGES_AT_ONCE = 4096
 """Images compared with the reals of their class in one pass: bounds the memory, and fits the cache."""
@@ -136,14 +142,17 @@ def build_modes(target: Target, *, seed: int) -> tuple[Modes, dict[str, float]]:
 def _class_modes(
     target: LabelledImages, *, seed: int, kind: type[ClassModes], share: float
 ) -> tuple[ClassModes, dict[str, float]]:
-    """The classifier of one image, and per class the distance within which ``share`` of the training images lie."""
+    """The classifier of one image, and per class the distance within which ``share`` of the training images lie.
+
+    Classes of more than JUDGED_OF_A_CLASS images are represented by as many, drawn from ``seed``.
+    """
     classifier = train_classifier(target.training_images, target.training_labels, classes=target.n_modes, seed=seed)
-    held_out, labels = torch.from_numpy(target.held_out_images), torch.from_numpy(target.held_out_labels)
-    training, training_labels = torch.from_numpy(target.training_images), torch.from_numpy(target.training_labels)
-    class_reals = [held_out[labels == k] for k in range(target.n_modes)]
+    rng = np.random.default_rng(seed)
+    class_reals = _by_class(target.held_out_images, target.held_out_labels, target.n_modes, rng)
+    training = _by_class(target.training_images, target.training_labels, target.n_modes, rng)
     radii = [
-        metrics.squared_distances(training[training_labels == k], reals).amin(dim=-1).sqrt().quantile(share)
-        for k, reals in enumerate(class_reals)
+        metrics.squared_distances(fresh, reals).amin(dim=-1).sqrt().quantile(share)
+        for fresh, reals in zip(training, class_reals, strict=True)
     ]
     modes = kind(
         hidden_weight=classifier.hidden_weight,
@@ -154,4 +163,18 @@ def _class_modes(
         class_sizes=torch.tensor([len(reals) for reals in class_reals]),
         radii=torch.stack(radii),
     )
+    held_out, labels = torch.from_numpy(as_floats(target.held_out_images)), torch.from_numpy(target.held_out_labels)
     return modes, {"classifier_accuracy": classifier.accuracy(held_out, labels)}
+
+
+def _by_class(
+    images: FloatArray | Bytes, labels: NDArray[np.int64], classes: int, rng: np.random.Generator
+) -> list[Tensor]:
+    """The images of each class [M_k, d], in their order: all of a small class, JUDGED_OF_A_CLASS of a large one."""
+    found = []
+    for k in range(classes):
+        rows = np.flatnonzero(labels == k)
+        if len(rows) > JUDGED_OF_A_CLASS:
+            rows = np.sort(rng.permutation(rows)[:JUDGED_OF_A_CLASS])
+        found.append(torch.from_numpy(as_floats(images[rows])))
+    return found

@@ -103,7 +103,14 @@ def _pacgan(
 
 
 def _conv(
-    target: Target, *, latent_dim: int, channels: int, batch_norm: str, spectral_norm: str, init_std: float
+    target: Target,
+    *,
+    latent_dim: int,
+    channels: int,
+    stages: int,
+    batch_norm: str,
+    spectral_norm: str,
+    init_std: float,
 ) -> Networks:
     shape = target.sample_shape
     return Networks(
@@ -113,9 +120,10 @@ def _conv(
             channels=channels,
             normalised=batch_norm == "generator",
             init_std=init_std,
+            stages=stages,
         ),
         discriminator=StackedConvDiscriminator(
-            shape, channels=channels, spectral=spectral_norm == "discriminator", init_std=init_std
+            shape, channels=channels, spectral=spectral_norm == "discriminator", init_std=init_std, stages=stages
         ),
         latent_dim=latent_dim,
     )

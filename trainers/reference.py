@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.targets import LabelledImages, Target
+from trainers.labelled import LabelledImages
+from trainers.targets import Target
 
 if TYPE_CHECKING:
     from trainers.evaluation import Judge
@@ -81,7 +82,7 @@ def _distinct(target: Target, rng: np.random.Generator, n: int) -> np.ndarray:
     if not isinstance(target, LabelledImages):
         return target.sample(rng, n)
     order = rng.permutation(len(target.training_images))
-    return target.training_images[np.resize(order, n)]
+    return target.training(np.resize(order, n))
 
 
 def _point_masses(judge: Judge, points: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers import catalogue
+from trainers.image_sets import cifar10, mnist
+from trainers.labelled import FloatArray, LabelledImages, StackedImages
 from trainers.point_mass import PointMass
-
-FloatArray = NDArray[np.float32]
 
 SPLIT_SEED = 1797
 """Seed of the one split of finite data into a training half and a held-out half: the same in every study."""
@@ -108,108 +107,6 @@ class GaussianMixture:
         return self.sample(rng, n)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LabelledImages:
-    """A finite set of labelled images in two halves: one to train on, one held out to judge against.
-
-    Images are flat float32 rows in [-1, 1]; labels are mode indices.
-    """
-
-    name: str
-    sample_shape: tuple[int, ...]
-    training_images: FloatArray
-    training_labels: NDArray[np.int64]
-    held_out_images: FloatArray
-    held_out_labels: NDArray[np.int64]
-    mode_names: tuple[str, ...]
-    bounded: bool = True
-
-    @property
-    def dimensions(self) -> int:
-        """Pixels per image."""
-        return int(self.training_images.shape[1])
-
-    @property
-    def n_modes(self) -> int:
-        """How many classes there are."""
-        return len(self.mode_names)
-
-    @property
-    def mode_weights(self) -> NDArray[np.float64]:
-        """Share of each class in the training half, [n_modes]."""
-        counts = np.bincount(self.training_labels, minlength=self.n_modes)
-        return np.asarray(counts / counts.sum(), dtype=np.float64)
-
-    @property
-    def held_out_size(self) -> int:
-        """Images in the held-out half."""
-        return len(self.held_out_images)
-
-    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
-        """Draw ``n`` training images with replacement, [n, dimensions]."""
-        return self.training_images[rng.integers(len(self.training_images), size=n)]
-
-    def held_out(self, rng: np.random.Generator, n: int) -> FloatArray:
-        """Draw ``n`` distinct held-out images, [n, dimensions]; ValueError beyond ``held_out_size``."""
-        if n > self.held_out_size:
-            raise ValueError(f"held_out: n must be <= {self.held_out_size} for {self.name}, got {n}.")
-        return self.held_out_images[rng.permutation(self.held_out_size)[:n]]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class StackedImages:
-    """``channels`` labelled images, each drawn on its own, as the channels of one image; a mode is their labels.
-
-    The digits 4, 0 and 7 make mode 407. ``held_out`` stacks held-out images only; there are so many different stacks
-    that the supply counts as endless.
-    """
-
-    name: str
-    images: LabelledImages
-    channels: int
-    bounded: bool = True
-    held_out_size: None = None
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """(channels, height, width)."""
-        return (self.channels, *self.images.sample_shape)
-
-    @property
-    def dimensions(self) -> int:
-        """Pixels of all channels."""
-        return self.channels * self.images.dimensions
-
-    @property
-    def n_modes(self) -> int:
-        """How many combinations of labels there are."""
-        return int(self.images.n_modes**self.channels)
-
-    @property
-    def mode_names(self) -> tuple[str, ...]:
-        """The channels' labels, one after the other."""
-        return tuple("".join(labels) for labels in itertools.product(self.images.mode_names, repeat=self.channels))
-
-    @property
-    def mode_weights(self) -> NDArray[np.float64]:
-        """Products of the labels' shares in the training half, [n_modes]."""
-        shares = np.ones(1)
-        for _ in range(self.channels):
-            shares = np.outer(shares, self.images.mode_weights).ravel()
-        return shares
-
-    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
-        """Draw ``n`` stacks of training images, [n, dimensions]."""
-        return self._stack(self.images.training_images, rng, n)
-
-    def held_out(self, rng: np.random.Generator, n: int) -> FloatArray:
-        """Draw ``n`` stacks of held-out images, [n, dimensions]."""
-        return self._stack(self.images.held_out_images, rng, n)
-
-    def _stack(self, images: FloatArray, rng: np.random.Generator, n: int) -> FloatArray:
-        return images[rng.integers(len(images), size=(n, self.channels))].reshape(n, self.dimensions)
-
-
 def ring(*, modes: int, radius: float, std: float) -> GaussianMixture:
     """Equal Gaussians on a circle: mode i at angle 2 pi i / modes (the end point is not a second first mode, T9)."""
     angle = 2.0 * np.pi * np.arange(modes) / modes
@@ -267,7 +164,15 @@ def stratified_halves(
 
 
 TARGETS: Mapping[str, Callable[..., Target]] = MappingProxyType(
-    {"ring": ring, "grid": grid, "digits": digits, "stacked_digits": stacked_digits, "dirac": PointMass}
+    {
+        "ring": ring,
+        "grid": grid,
+        "digits": digits,
+        "stacked_digits": stacked_digits,
+        "mnist": mnist,
+        "cifar10": cifar10,
+        "dirac": PointMass,
+    }
 )
 """Target name -> its constructor; parameters, ranges and defaults are in ``catalogue.TARGETS``."""
 
@@ -281,13 +186,20 @@ def build_target(mapping: Mapping[str, object]) -> Target:
     name = given.pop("name", None)
     if not isinstance(name, str) or name not in TARGETS:
         raise ValueError(f"target.name must be one of {', '.join(TARGETS)}, got {name!r}.{_nearest(name, TARGETS)}")
-    parameters = {p.name: p for p in catalogue.TARGETS[name].parameters}
+    entry = catalogue.TARGETS[name]
+    parameters, settings = {p.name: p for p in entry.parameters}, {s.name: s for s in entry.settings}
     for key, value in given.items():
-        if key not in parameters:
-            raise ValueError(f"target.{key} is no parameter of {name}.{_nearest(key, parameters)}")
-        if not parameters[key].allows(value):
+        if key in settings:
+            if settings[key].read(value) is None:
+                raise ValueError(f"target.{key} must be {settings[key].rule}, got {value!r}.")
+        elif key not in parameters:
+            raise ValueError(f"target.{key} is no parameter of {name}.{_nearest(key, {**parameters, **settings})}")
+        elif not parameters[key].allows(value):
             raise ValueError(f"target.{key} must be {parameters[key].rule}, got {value!r}.")
-    return TARGETS[name](**{**catalogue.TARGETS[name].defaults, **given})
+    missing = [setting.name for setting in entry.settings if setting.required and setting.name not in given]
+    if missing:
+        raise ValueError(f"target.{missing[0]} is required: {settings[missing[0]].rule}.")
+    return TARGETS[name](**{**entry.defaults, **{s.name: s.default for s in entry.settings}, **given})
 
 
 def _nearest(name: object, known: Mapping[str, object]) -> str:

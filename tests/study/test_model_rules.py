@@ -64,7 +64,10 @@ def test_what_is_absent_goes_and_what_is_not_stays() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"networks": {"name": "conv"}}, r"networks.name: conv needs a target of images \(digits, stacked_digits\)"),
+        (
+            {"networks": {"name": "conv"}},
+            r"networks.name: conv needs a target of images \(digits, stacked_digits, mnist",
+        ),
         ({"networks": {"name": "mlp", "spectral_norm": "both"}}, "spectral_norm"),
         ({"networks": {"name": "mlp", "batch_norm": "discriminator"}}, "batch_norm"),
         ({"networks": {"name": "pacgan", "maxout_pieces": 1}}, "maxout_pieces"),

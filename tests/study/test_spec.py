@@ -76,7 +76,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"sarch": {}}, "sarch: unknown key; did you mean 'search'? (known here: study, question, calibration, target,"),
     (
         {"target": {"name": "rng"}},
-        "target.name: unknown target 'rng'; did you mean 'ring'? (known: ring, grid, digits, stacked_digits, dirac)",
+        "target.name: unknown target 'rng'; did you mean 'ring'? (known: ring, grid, digits, stacked_digits, mnist, ",
     ),
     ({"target": {}}, "target.name: required: one of ring, grid, digits"),
     ({"target": "ring"}, "target: must be a mapping, `key: value` (got 'ring')"),

@@ -90,6 +90,30 @@ def test_artifacts_hold_rows_samples_and_pictures(study: TrackedStudy) -> None:
     assert files == {"spec.yaml", "plan.json", "reference.json"}
 
 
+def test_sheets_of_images_come_while_it_trains_and_stay_as_they_came(tmp_path: Path, empty_database: Path) -> None:
+    study = make_study(tmp_path / "home", target="digits", replicates=2)
+    shutil.copy(empty_database, study.database)
+    cohort = study.cohorts[0]
+    key = study.plan.by_cohort[cohort].members[0][0]
+    study.deaths[key, 1] = 3
+    tracker = study.tracker()
+    tracker.open(launch="L1")
+    tracker.start(cohort)
+    study.train(cohort, evaluations=8)
+    tracker.send(cohort)
+    folder = artifacts(study, key) / "samples"
+    early = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(early) == ["step-000.png", "step-102.png"]
+    study.train(cohort)
+    tracker.finish(cohort, failed=False)
+    later = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(later) == [
+        *("replicate-000.png", "replicate-001.png"),
+        *("step-000.png", "step-102.png", "step-205.png", "step-308.png", "step-410.png"),
+    ]
+    assert early.items() <= later.items()
+
+
 def test_dead_replicates_rank_worst_and_dead_quantiles_are_not_logged(study: TrackedStudy) -> None:
     """One of five dies: q90 of a 'lower' measurement and q10 of a 'higher' one die with it, the medians shift."""
     key = study.keys[1]

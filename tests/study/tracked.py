@@ -14,6 +14,7 @@ import numpy as np
 
 from study.checkpoint import newest_checkpoint, write_checkpoint
 from study.history import History
+from study.network_size import dimensions
 from study.plan import Plan, make_plan
 from study.spec import StudySpec
 from study.tracking import Tracker, sqlite_uri
@@ -126,7 +127,11 @@ class TrackedStudy:
         }
         for column in values.values():
             column[~finite] = np.nan
-        draws = np.random.default_rng(index).normal(size=(len(members), 16, 2)).astype(np.float32)
+        draws = (
+            np.random.default_rng(index)
+            .normal(size=(len(members), 16, dimensions(self.spec.target)))
+            .astype(np.float32)
+        )
         return FakeEvaluation(
             index=index,
             finite=finite,
@@ -140,13 +145,13 @@ class TrackedStudy:
 
 
 def make_study(
-    home: Path, *, replicates: int = 5, cohort_size: int | str = "auto", study: str = "ring-test"
+    home: Path, *, replicates: int = 5, cohort_size: int | str = "auto", target: str = "ring"
 ) -> TrackedStudy:
-    """Two losses x k in {1, 2} on the ring, written under ``home`` as the driver would."""
+    """Two losses x k in {1, 2} on the ring, or another target, written under ``home`` as the driver would."""
     spec = StudySpec.from_dict(
         {
             "study": "ring-test",
-            "target": {"name": "ring"},
+            "target": {"name": target},
             "scientific": {"loss": ["wgan_gp", "minimax"], "k": [1, 2]},
             "fixed": {"learning_rate": 1e-3},
             "replicates": replicates,

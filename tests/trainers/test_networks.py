@@ -15,6 +15,7 @@ from tests.trainers.module_networks import players
 from tests.trainers.programs import RING, members, program
 from trainers import catalogue, loop
 from trainers.cohort import Cohort
+from trainers.labelled import LabelledImages
 from trainers.layers import leading_singular_vectors, spectrally_normalised
 from trainers.networks import DISCRIMINATOR, GENERATOR, Networks, build_networks
 from trainers.penalties import squared_gradient_norm
@@ -23,9 +24,27 @@ from trainers.targets import build_target
 
 MEMBERS, BATCH = 3, 10
 
+
+def blank_images(shape: tuple[int, ...]) -> LabelledImages:
+    """A target of images of this shape that holds none of them: enough to build networks for."""
+    images, labels = np.zeros((0, math.prod(shape)), np.uint8), np.zeros(0, np.int64)
+    return LabelledImages(
+        name="blank",
+        sample_shape=shape,
+        training_images=images,
+        training_labels=labels,
+        held_out_images=images,
+        held_out_labels=labels,
+        mode_names=("none",),
+    )
+
+
 PLANE = build_target(RING)
 DIGITS = build_target({"name": "digits"})
 COLOUR = build_target({"name": "stacked_digits"})
+
+GREY_28 = blank_images((28, 28))
+COLOUR_32 = blank_images((3, 32, 32))
 
 Plain = Callable[[list[Tensor], Tensor], Tensor]
 
@@ -71,7 +90,9 @@ def plain_maxout(parameters: list[Tensor], x: Tensor, *, pieces: int) -> Tensor:
     return x @ last[0] + last[1][0]
 
 
-def plain_conv_generator(parameters: list[Tensor], z: Tensor, *, channels: int, normalised: bool) -> Tensor:
+def plain_conv_generator(
+    parameters: list[Tensor], z: Tensor, *, channels: int, normalised: bool, start: int = 2, stages: int = 2
+) -> Tensor:
     """ConvTranspose2d with the weights [in, out, 4, 4] that torch has, the projection as one on a 1x1 image."""
     rest: Iterator[Tensor] = iter(parameters)
 
@@ -82,25 +103,29 @@ def plain_conv_generator(parameters: list[Tensor], z: Tensor, *, channels: int, 
             ).relu()
         return (images + next(rest).view(1, -1, 1, 1)).relu()
 
-    weight = next(rest)  # [latent, 2x2 pixels, channels]
-    project = weight.view(z.shape[1], 2, 2, 2 * channels).permute(0, 3, 1, 2)
+    wide = channels * 2 ** (stages - 1)
+    weight = next(rest)  # [latent, start x start pixels, channels]
+    project = weight.view(z.shape[1], start, start, wide).permute(0, 3, 1, 2)
     images = after(nn.functional.conv_transpose2d(z[:, :, None, None], project))
-    images = after(
-        nn.functional.conv_transpose2d(images, next(rest).view(2 * channels, channels, 4, 4), stride=2, padding=1)
-    )
+    for _ in range(stages - 1):
+        kernel = next(rest).view(wide, wide // 2, 4, 4)
+        images = after(nn.functional.conv_transpose2d(images, kernel, stride=2, padding=1))
+        wide //= 2
     last, bias = next(rest), next(rest)
     images = nn.functional.conv_transpose2d(images, last.view(channels, -1, 4, 4), bias.flatten(), stride=2, padding=1)
     return images.tanh().flatten(1)
 
 
-def plain_conv_discriminator(parameters: list[Tensor], x: Tensor, *, channels: int, colours: int) -> Tensor:
-    (w1, b1), (w2, b2), (w3, b3) = zip(parameters[::2], parameters[1::2], strict=True)
-    x = x.view(-1, colours, 8, 8)
-    x = nn.functional.conv2d(x, w1.T.reshape(channels, colours, 4, 4), b1.flatten(), stride=2, padding=1)
-    x = nn.functional.leaky_relu(x, 0.2)
-    x = nn.functional.conv2d(x, w2.T.reshape(2 * channels, channels, 4, 4), b2.flatten(), stride=2, padding=1)
-    x = nn.functional.leaky_relu(x, 0.2)
-    return x.permute(0, 2, 3, 1).flatten(1) @ w3 + b3[0]
+def plain_conv_discriminator(
+    parameters: list[Tensor], x: Tensor, *, channels: int, colours: int, side: int = 8
+) -> Tensor:
+    *hidden, (w_last, b_last) = zip(parameters[::2], parameters[1::2], strict=True)
+    x, wide = x.view(-1, colours, side, side), channels
+    for weight, bias in hidden:
+        kernel = weight.T.reshape(wide, -1, 4, 4)
+        x = nn.functional.leaky_relu(nn.functional.conv2d(x, kernel, bias.flatten(), stride=2, padding=1), 0.2)
+        wide *= 2
+    return x.permute(0, 2, 3, 1).flatten(1) @ w_last + b_last[0]
 
 
 MLP = {"name": "mlp", "latent_dim": 3, "width": 7, "depth": 2}
@@ -120,6 +145,12 @@ GENERATORS: list[tuple[dict[str, object], object, Plain]] = [
     (PACGAN, PLANE, functools.partial(plain_mlp, slope=0.0, normalised=True, bounded=False)),
     (CONV, DIGITS, functools.partial(plain_conv_generator, channels=3, normalised=True)),
     ({**CONV, "batch_norm": "none"}, COLOUR, functools.partial(plain_conv_generator, channels=3, normalised=False)),
+    (CONV, GREY_28, functools.partial(plain_conv_generator, channels=3, normalised=True, start=7)),
+    (
+        {**CONV, "stages": 3},
+        COLOUR_32,
+        functools.partial(plain_conv_generator, channels=3, normalised=True, start=4, stages=3),
+    ),
 ]
 DISCRIMINATORS: list[tuple[dict[str, object], object, Plain]] = [
     (MLP, PLANE, functools.partial(plain_mlp, slope=0.2, normalised=False, bounded=False)),
@@ -131,6 +162,8 @@ DISCRIMINATORS: list[tuple[dict[str, object], object, Plain]] = [
     (PACGAN, PLANE, functools.partial(plain_maxout, pieces=4)),
     (CONV, DIGITS, functools.partial(plain_conv_discriminator, channels=3, colours=1)),
     (CONV, COLOUR, functools.partial(plain_conv_discriminator, channels=3, colours=3)),
+    (CONV, GREY_28, functools.partial(plain_conv_discriminator, channels=3, colours=1, side=28)),
+    ({**CONV, "stages": 3}, COLOUR_32, functools.partial(plain_conv_discriminator, channels=3, colours=3, side=32)),
 ]
 
 
@@ -345,6 +378,8 @@ def test_an_absent_option_is_its_default() -> None:
 def test_conv_wants_images_with_sides_that_halve_twice() -> None:
     with pytest.raises(ValueError, match=r"multiples of 4, got samples of shape \(2,\)"):
         build_networks(CONV, PLANE)
+    with pytest.raises(ValueError, match=r"multiples of 8, got samples of shape \(28, 28\)"):
+        build_networks({**CONV, "stages": 3}, GREY_28)
 
 
 def test_every_parameter_of_the_catalogue_is_one_of_the_builders() -> None:
