@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ _QUIET = {
 
 STUDY = "ganstudy.study"
 """What a job's metadata says of the study that it runs."""
+
+PROBE_S = 5.0
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Linux, Linux under Windows, AMD: without one of them, asking torch for GPUs is a second wasted."""
@@ -184,6 +187,7 @@ def _start(address: str | None, temporary: Path | None, *, workers: dict[str, st
                     address="local", num_cpus=local_cpus(), include_dashboard=False, _temp_dir=str(temporary), **quiet
                 )
         else:
+            _require_listener(address)
             told = (
                 {STUDY: study} if study and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ else {}
             )  # a submission's is told
@@ -193,6 +197,13 @@ def _start(address: str | None, temporary: Path | None, *, workers: dict[str, st
         mode = os.environ.get("RAY_AUTH_MODE", "unset")
         hint = f" (RAY_AUTH_MODE is {mode}; a cluster with tokens needs RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
         raise WorkFailed(f"{where} cannot be reached: {problem}{hint if address else ''}") from problem
+
+
+def _require_listener(address: str) -> None:
+    """Raises OSError, within PROBE_S, where nobody listens: Ray itself tries for minutes and tells a log of it."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S).close()
 
 
 @contextlib.contextmanager
