@@ -1,4 +1,4 @@
-"""Storage that cannot be written, and a Ray that is not there: one message that says what to do, soon, and exit code 1."""
+"""Storage that cannot be written, and a Ray that is not there: one line that says what to do, soon, and exit code 1."""
 
 from __future__ import annotations
 
