@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEV_INSTALLED := $(VENV)/.dev-installed
 
-.PHONY: study test faults chaos lint clean help
+.PHONY: study test faults chaos reliability lint lock audit-dependencies clean help
 
 help:  ## the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -34,11 +34,24 @@ faults: $(DEV_INSTALLED)  ## every fault test, also those that take minutes (doc
 chaos: $(DEV_INSTALLED)  ## half an hour of faults on a cluster of three nodes; MINUTES and SEED may be given
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
+reliability: $(DEV_INSTALLED)  ## the promises of reliability as numbers, each against its gate; wants two free cores
+	$(BIN)/python -m benchmarks.reliability
+
 lint: $(DEV_INSTALLED)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lock: $(BIN)/python  ## makes deploy/lock/*.txt anew: after a change of pyproject.toml or constraints.txt
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv
+	$(BIN)/python deploy/lock.py build/lock/bin/uv
+
+audit-dependencies: $(BIN)/python  ## asks for known vulnerabilities of what is locked; needs the internet
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit
+	build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r deploy/lock/common.txt -r deploy/lock/torch-cuda.txt
 
 clean:  ## removes the environment; studies under runs/ stay
 	rm -rf $(VENV) build *.egg-info

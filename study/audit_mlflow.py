@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from study.audit_files import CohortFiles
 from study.audit_rules import Violation
 from study.history import replicates_schema
+from study.mlflow_bulk import MAX_RUNS
 from study.mlflow_client import PARENT_RUN, MlflowStore
 from study.results import Part, ended_replicates, rows_of
 from study.summary import curve, outcome_fractions
@@ -52,6 +53,7 @@ class StoreAudit:
         self._criteria, self._references = criteria, references
         self._running, self._checked = running, checked
         self._store = MlflowStore(tracking_uri)
+        self._histories = self._store.histories([])
         self._parts: dict[str, list[str]] = {}
         for cohort in plan.cohorts:
             for key in dict.fromkeys(key for key, _ in cohort.members):
@@ -86,9 +88,13 @@ class StoreAudit:
             by_key.setdefault(str(run.data.tags.get(KEY)), []).append(run)
         for key in sorted(by_key.keys() - self._plan.by_key.keys()):
             yield Violation(invariant="I1", subject=key, text="has a run, but the plan knows no such configuration")
-        for configuration in self._plan.configurations:
-            found = by_key.get(configuration.configuration_key, [])
-            yield from self._configuration(configuration, found)
+        planned = self._plan.configurations
+        for start in range(0, len(planned), MAX_RUNS):
+            some = planned[start : start + MAX_RUNS]
+            found = [by_key.get(configuration.configuration_key, []) for configuration in some]
+            self._histories = self._store.histories([run.info.run_id for runs in found for run in runs[:1]])
+            for configuration, own in zip(some, found, strict=True):
+                yield from self._configuration(configuration, own)
 
     def _configuration(self, configuration: Configuration, runs: Sequence[Run]) -> Iterator[Violation]:
         key = configuration.configuration_key
@@ -130,14 +136,19 @@ class StoreAudit:
                 for name, value in point.metrics.items():
                     expected.setdefault(name, Counter())[point.generator_step, _bits(value)] += 1
         complete = whole and not self._running
+        last = steps[compute.max(rows["evaluation"]).as_py() or 0] if len(rows) else 0
         for name in sorted(expected.keys() | {n for n in run.data.metrics if not _is_final(n)}):
-            history = self._store.history(run.info.run_id, name)
-            held: Entries = Counter((step, _bits(value)) for step, value in history)
+            held = self._held(run, name)
+            if self._running:  # MLflow was asked after the checkpoint was read, and may know a newer one
+                held = Counter({(step, bits): rows for (step, bits), rows in held.items() if step <= last})
             self._checked["metrics"] += 1
             self._checked["points"] += held.total()
             yield from _compare(
                 f"{configuration.configuration_key} {name}", held, expected.get(name, Counter()), complete=complete
             )
+
+    def _held(self, run: Run, metric: str) -> Entries:
+        return Counter((step, _bits(value)) for step, value in self._histories.rows(run.info.run_id, metric))
 
     def _shares(self, run: Run, configuration: Configuration, parts: Sequence[CohortFiles]) -> Iterator[Violation]:
         """The shares of outcomes are those that the rows, criteria and reference give."""
@@ -150,7 +161,7 @@ class StoreAudit:
         )
         shares = outcome_fractions(outcome.outcome for outcome in ended.outcomes.values())
         for name in sorted(shares.keys() | {n for n in run.data.metrics if n.startswith("outcome/")}):
-            held: Entries = Counter((step, _bits(value)) for step, value in self._store.history(run.info.run_id, name))
+            held = self._held(run, name)
             expected: Entries = Counter([(ended.last_step, _bits(shares[name]))] if name in shares else [])
             yield from _compare(f"{configuration.configuration_key} {name}", held, expected, complete=True)
 

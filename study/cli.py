@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from study.replay import Replay
 
 BLOCKED = 3
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_MAKE_ROOM = "what was written before is whole: put it right and give the same command again"
 
 app = typer.Typer(
     name="ganstudy",
@@ -298,7 +301,10 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as problem:
-        _internal_error(problem)
+        if isinstance(problem, OSError) and problem.errno in _STORAGE:
+            _complain(f"{problem.filename or 'the storage'} cannot be written: {problem.strerror}; {_MAKE_ROOM}")
+        else:
+            _internal_error(problem)
         sys.exit(1)
     sys.exit(0)
 

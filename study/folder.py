@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from study.errors import BadInput, WorkFailed, suggestion
 
@@ -236,23 +237,41 @@ def lock_holder(folder: StudyFolder) -> Holder | None:
 def locked(folder: StudyFolder) -> Iterator[None]:
     """Holds the study's lock; the kernel frees it when the process dies, whatever the cause.
 
-    Raises WorkFailed naming the holder when another process has it.
+    Raises WorkFailed naming the holder when another process has it, or where the home cannot be written.
     """
-    folder.root.mkdir(parents=True, exist_ok=True)
-    with folder.lock_file.open("a+", encoding="utf-8") as file:
+    with _lock_file(folder) as file:
         if not _lock_patiently(file.fileno()):
             holder = lock_holder(folder)
             raise WorkFailed(
                 f"study {folder.study!r} is being run by {holder.text if holder else 'another process'}; "
                 f"watch it with `ganstudy status {folder.study}`, end it with `ganstudy stop {folder.study}`"
             )
-        file.truncate(0)
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "started": now()}, file)
-        file.flush()
+        with _writable(folder):
+            file.truncate(0)
+            record = {"host": socket.gethostname(), "pid": os.getpid(), "started": now()}
+            os.write(file.fileno(), json.dumps(record).encode())  # a buffer would be tried again when it is closed
         try:
             yield
         finally:
             file.truncate(0)  # released in peace; after a death the record stays and says whose it was
+
+
+def _lock_file(folder: StudyFolder) -> TextIO:
+    with _writable(folder):
+        folder.root.mkdir(parents=True, exist_ok=True)
+        return folder.lock_file.open("a+", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _writable(folder: StudyFolder) -> Iterator[None]:
+    """The lock is the first thing a command writes: what is wrong with the storage is said here, in one line."""
+    try:
+        yield
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+        raise WorkFailed(
+            f"{folder.root} cannot be written ({reason}): make room or get leave to write there, or name another --home"
+        ) from problem
 
 
 def now() -> str:

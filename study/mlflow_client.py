@@ -10,12 +10,13 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from study.errors import WorkFailed
+from study.mlflow_bulk import Histories
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -215,9 +216,9 @@ class MlflowStore:
         """Steps at which a metric has a value."""
         return {entry.step for entry in self._client.get_metric_history(run_id, metric)}
 
-    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        """(step, value) of every row of a metric, doubled ones too."""
-        return [(entry.step, entry.value) for entry in self._client.get_metric_history(run_id, metric)]
+    def histories(self, run_ids: Sequence[str]) -> Histories:
+        """Every row of the runs' metrics, doubled ones too."""
+        return Histories(self._client, run_ids)
 
     def download(self, run_id: str, name: str, folder: Path) -> Path | None:
         """A file of the run's artifacts, fetched into ``folder``; None where there is none."""

@@ -8,10 +8,12 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from study.errors import WorkFailed
 
@@ -29,6 +31,9 @@ _QUIET = {
 
 STUDY = "ganstudy.study"
 """What a job's metadata says of the study that it runs."""
+
+PROBE_S = 5.0
+_TOO_BUSY = "timed out during startup"
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Linux, Linux under Windows, AMD: without one of them, asking torch for GPUs is a second wasted."""
@@ -180,10 +185,9 @@ def _start(address: str | None, temporary: Path | None, *, workers: dict[str, st
     try:
         if address is None:
             with _environment(workers):  # inherited from the raylet; a runtime_env would not use the workers at hand
-                ray.init(
-                    address="local", num_cpus=local_cpus(), include_dashboard=False, _temp_dir=str(temporary), **quiet
-                )
+                _start_here(temporary, quiet)
         else:
+            _require_listener(address)
             told = (
                 {STUDY: study} if study and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ else {}
             )  # a submission's is told
@@ -193,6 +197,27 @@ def _start(address: str | None, temporary: Path | None, *, workers: dict[str, st
         mode = os.environ.get("RAY_AUTH_MODE", "unset")
         hint = f" (RAY_AUTH_MODE is {mode}; a cluster with tokens needs RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
         raise WorkFailed(f"{where} cannot be reached: {problem}{hint if address else ''}") from problem
+
+
+def _start_here(temporary: Path | None, quiet: Mapping[str, Any]) -> None:
+    """A Ray of our own; one more try where the machine was too busy for the 30 s that Ray gives its own start."""
+    import ray
+
+    for tries_left in (1, 0):
+        try:
+            ray.init(address="local", num_cpus=local_cpus(), include_dashboard=False, _temp_dir=str(temporary), **quiet)
+            return
+        except Exception as problem:
+            if not tries_left or _TOO_BUSY not in str(problem):
+                raise
+            _shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raises OSError, within PROBE_S, where nobody listens: Ray itself tries for minutes and tells a log of it."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S).close()
 
 
 @contextlib.contextmanager

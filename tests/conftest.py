@@ -61,7 +61,7 @@ Ganstudy = Callable[..., "subprocess.CompletedProcess[str]"]
 def ganstudy(tmp_path: Path) -> Ganstudy:
     """Runs ``ganstudy`` in ``tmp_path`` to its end."""
 
-    def run(*arguments: str | Path, timeout_s: float = 150, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str | Path, timeout_s: float = 300, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "study", *map(str, arguments)],
             cwd=tmp_path,

@@ -52,6 +52,19 @@ class Server:
         except urllib.error.HTTPError as problem:
             return problem.code
 
+    def put(self, path: str, *, user: str) -> int:
+        """The status that an upload of PLANTED gets."""
+        sent = {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+        request = urllib.request.Request(self.url + path, data=PLANTED, headers=sent, method="PUT")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                return int(reply.status)
+        except urllib.error.HTTPError as problem:
+            return problem.code
+
+
+PLANTED = b"planted by a test"
+
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
@@ -153,6 +166,23 @@ def test_a_foreign_host_or_origin_is_refused(server: Server) -> None:
         )
         for origin in origins
     } == origins
+
+
+CLIMBS = ("../../../etc/passwd", "..%2f..%2f..%2fetc/passwd", "%2e%2e/%2e%2e/etc/passwd", "/etc/passwd", "..%5c..%5cx")
+
+
+@pytest.mark.parametrize("climb", CLIMBS)
+def test_a_path_out_of_the_artifacts_is_not_served(server: Server, climb: str) -> None:
+    """Not to the administrator either: reading and writing, by either way to artifacts."""
+    admin = f"admin:{ADMIN}"
+    read = [server.answer(f"/api/2.0/mlflow-artifacts/artifacts/{climb}", user=admin)]
+    read.append(server.answer(f"/get-artifact?run_id={'0' * 32}&path={climb}", user=admin))
+    assert all(400 <= status < 500 for status in read), read
+    below = sorted(server.home.rglob("*"))
+    server.put(f"/api/2.0/mlflow-artifacts/artifacts/{climb}", user=admin)
+    new = set(server.home.rglob("*")) - set(below)
+    assert all((server.home / "artifacts") in (path, *path.parents) for path in new), new
+    assert not Path("/etc/passwd").read_bytes().startswith(PLANTED)
 
 
 def test_no_secret_is_in_an_argument_and_files_are_private(server: Server) -> None:

@@ -20,7 +20,7 @@ from study.tally import read_plan
 from tests.conftest import Ganstudy, Started
 from tests.faults.conftest import SPEC, violations, write_spec
 from tests.faults.rows import complete, histories, midway, wait_for
-from tests.processes import descendants, until
+from tests.processes import PATIENCE_S, descendants, until
 from tests.study.tracked import query
 
 pytestmark = pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_trial_killed_at_a_random_point(seed: int, truth: StudyFolder, tmp_pat
         for process in trial_processes(driver.pid)[:1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-    _, stderr = driver.communicate(timeout=150)
+    _, stderr = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 0, stderr
     assert histories(folder).equals(histories(truth))
     assert violations(folder) == []

@@ -18,7 +18,7 @@ from tracked import HORIZON, REFERENCE, STEPS, TrackedStudy, make_study, run_all
 from study.audit import INVARIANTS, audit
 from study.audit_files import replicate_problem
 from study.checkpoint import newest_checkpoint, write_checkpoint
-from study.folder import StudyFolder, write_json
+from study.folder import StudyFolder, locked, write_json
 from study.history import series_of
 
 DEATHS = {("minimax", 1): 6, ("wgan_gp", 0): 14}
@@ -287,6 +287,38 @@ def test_the_command_prints_each_violation_and_ends_with_1(study: TrackedStudy) 
     assert "is RUNNING, true is FINISHED" in violation["text"]
     files = subprocess.run([*command, "--files-only"], capture_output=True, text=True, check=False)
     assert files.returncode == 0
+
+
+def test_points_newer_than_the_checkpoint_that_was_read_are_no_break_while_the_study_runs(
+    study: TrackedStudy,
+) -> None:
+    """They arrive between its look at the disk and its look at MLflow; a wrong one among the older is still named."""
+    cohort, key = study.plan.cohorts[0].cohort, study.plan.cohorts[0].members[0][0]
+    folder = study.root / "cohorts" / cohort
+    newest = newest_checkpoint(folder).checkpoint
+    assert newest is not None
+    history = newest.history()
+    shutil.rmtree(folder)
+    write_checkpoint(
+        folder,
+        generator_step=STEPS[8],
+        evaluations_done=9,
+        complete=False,
+        state={"step": 1},
+        history=history.filter(pa.array([entry <= 8 for entry in history["evaluation"].to_pylist()])),
+        samples=newest.samples(),
+        attempt=1,
+    )
+    change(study, f"update runs set status = 'RUNNING' where run_uuid = '{run_id(study, key)}'")
+    assert "I3" in {name for name, _ in look(study)}, "nobody runs it: MLflow must not know more than the disk"
+    with locked(StudyFolder(study.root.parent, study.root.name)):
+        assert look(study) == []
+        change(
+            study,
+            f"update metrics set value = value + 1 where run_uuid = '{run_id(study, key)}' "
+            f"and key = 'mode_kl/median' and step = {STEPS[8]}",
+        )
+        assert look(study) == [("I3", f"{key} mode_kl/median: differs from the checkpoint at step {STEPS[8]}")]
 
 
 def test_an_audit_reads_no_pickle(study: TrackedStudy) -> None:
