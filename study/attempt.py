@@ -14,7 +14,7 @@ from study.interruption import Interrupted, Interruption
 from study.offline import Nowhere, require_answer
 from study.progress import TRAINING, Ledger, Progress, work_of
 from study.ray_doorway import any_node_alive, ray_session, studies_on_cluster, total_resources
-from study.share import FairShare, Share, queued_share, require_room, share_of
+from study.share import FairShare, Share, queued_share, require_kernels, require_room, share_of
 from study.tally import Tally
 
 if TYPE_CHECKING:
@@ -180,6 +180,8 @@ class Attempt:
         share = share_of(cluster, resources)
         if self._record["address"] is None:
             require_room(share, cluster, device=resources.device)
+            if resources.kernels == "native":
+                require_kernels()
             return share, lambda: share.concurrent
         fair = FairShare(studies=studies_on_cluster, slots=lambda: share_of(total_resources(), resources).concurrent)
         if share.gpus == 0 and resources.device == "auto":
@@ -194,6 +196,7 @@ class Attempt:
             "attempt": self._record["attempt"],
             "import_path": self._record["import_path"],
             "device": self._spec.resources.device,
+            "kernels": self._spec.resources.kernels or "torch",
             "cpus": cpus,
             "gpus": gpus,
             "checkpoint_every_s": checkpoint_every_s(),

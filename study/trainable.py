@@ -22,6 +22,7 @@ from study.history import History
 from study.plan import Cohort as PlannedCohort
 from study.plan import Plan
 from study.ray_doorway import this_node_is_leaving
+from trainers import native
 from trainers.cohort import Cohort
 from trainers.evaluation import Judge
 from trainers.loop import train
@@ -172,10 +173,11 @@ def record_failure(folder: StudyFolder, cohort: str, *, attempt: int, problem: B
 
 
 def prepare_device(config: Mapping[str, Any]) -> str:
-    """Sets this process's threads and GPU share; ``auto`` is cuda exactly where Ray gave the trial a GPU."""
+    """Sets this process's threads, kernels and GPU share; ``auto`` is cuda exactly where Ray gave the trial a GPU."""
     import ray
 
     torch.set_num_threads(max(1, int(config["cpus"])))
+    native.use(config["kernels"])
     device = str(config["device"])
     if device == "auto":
         device = "cuda" if ray.get_gpu_ids() else "cpu"

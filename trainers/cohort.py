@@ -165,6 +165,9 @@ class Cohort(StackedGame):
 
     def _bury(self, loss: Tensor, norm: Tensor) -> None:
         """A member whose loss or gradient is non-finite ends here, before the update."""
+        # on the CPU one look at all of them is cheaper than the bookkeeping; elsewhere it would wait for the device
+        if loss.device.type == "cpu" and bool(torch.isfinite(loss).all() & torch.isfinite(norm).all()):
+            return
         self.end(~(torch.isfinite(loss) & torch.isfinite(norm)), at_step=self.generator_step + 1)
 
     def end(self, dead: Tensor, *, at_step: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from trainers import native, native_game
 from trainers.draws import NO_NOISE, Noise
 from trainers.losses import find_loss
 from trainers.networks import DISCRIMINATOR, GENERATOR, build_networks
@@ -49,6 +50,9 @@ class StackedGame:
         self, *, latents: Tensor, real: Tensor, noise: Noise = NO_NOISE
     ) -> tuple[Tensor, Tensor]:
         """Gradient of L_D plus its penalty at fresh fakes; returns loss [R] and gradient norm [R]."""
+        if library := self._compiled(latents, real):
+            gradient = self.discriminator.gradient
+            return library.discriminator(*self._compiled_game(), latents=latents, real=real, gradient=gradient)
         loss = self.discriminator_objective(fake=self.generate(latents), real=real, noise=noise)
         return loss.detach(), self.discriminator.differentiate(loss)
 
@@ -56,6 +60,8 @@ class StackedGame:
         self, *, latents: Tensor, real: Tensor | None, noise: Noise = NO_NOISE
     ) -> tuple[Tensor, Tensor]:
         """Gradient of L_G; ``real`` is read by paired losses only; returns loss [R] and gradient norm [R]."""
+        if library := self._compiled(latents):
+            return library.generator(*self._compiled_game(), latents=latents, gradient=self.generator.gradient)
         loss = self.generator_objective(latents=latents, real=real, noise=noise)
         return loss.detach(), self.generator.differentiate(loss)
 
@@ -102,6 +108,21 @@ class StackedGame:
         else:
             real_logits = self.discriminate(self.noised(real, noise.real), learn=learn)
         return self.loss.generator(real_logits=real_logits, fake_logits=fake_logits)
+
+    def _compiled(self, *minibatches: Tensor) -> native.Library | None:
+        """The compiled kernels, where they are in use and play this game on these minibatches as a whole."""
+        networks = (self.generator.network, self.discriminator.network)
+        if native_game.number_of(self.loss, self.penalty, *networks) is None:
+            return None
+        whole = all(minibatch[0].is_contiguous() for minibatch in minibatches)
+        return native.library(self.generator.flat, *minibatches) if whole else None
+
+    def _compiled_game(self) -> tuple[int, native.Network, native.Network]:
+        players = (self.generator, self.discriminator)
+        number = native_game.number_of(self.loss, self.penalty, *(player.network for player in players))
+        assert number is not None
+        networks = [native_game.network_of(player.network, player.flat) for player in players]
+        return number, networks[0], networks[1]
 
     def noised(self, samples: Tensor, normal: Tensor | None) -> Tensor:
         """D's input [R, batch, d]: with instance noise, samples plus noise_std times standard normal numbers."""

@@ -13,6 +13,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from trainers import native
+
 EPSILON = 1e-8
 """Added to the root of the squared gradient's mean, as torch does for Adam and RMSProp."""
 
@@ -50,6 +52,12 @@ def _adam(
     """Kingma & Ba 2015, Algorithm 1; ``step`` counts this player's updates from 1."""
     mean, square = state["mean"], state["square"]
     beta1, beta2 = numbers["beta1"], numbers["beta2"]
+    if library := native.library(parameters):
+        # as below
+        correction1, correction2 = 1 - beta1.double() ** step, (1 - beta2.double() ** step).sqrt()
+        folded = ((rate.double() * correction2 / correction1).float(), (EPSILON * correction2).float())
+        library.adam(parameters, gradient, mean, square, beta1, beta2, *folded)
+        return
     mean.lerp_(gradient, 1 - beta1)
     square.lerp_(gradient.square(), 1 - beta2)
     # 1 - beta^t in double: at beta2 = .999 and t = 1 single precision loses four digits
