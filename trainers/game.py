@@ -50,9 +50,17 @@ class StackedGame:
         self, *, latents: Tensor, real: Tensor, noise: Noise = NO_NOISE
     ) -> tuple[Tensor, Tensor]:
         """Gradient of L_D plus its penalty at fresh fakes; returns loss [R] and gradient norm [R]."""
-        if library := self._compiled(latents, real):
-            gradient = self.discriminator.gradient
-            return library.discriminator(*self._compiled_game(), latents=latents, real=real, gradient=gradient)
+        compiled = self._compiled(latents, real, *(one for one in (noise.epsilon, noise.penalty) if one is not None))
+        if compiled is not None:
+            library, game = compiled
+            return library.discriminator(
+                game,
+                latents=latents,
+                real=real,
+                weight=self.numbers.get("penalty_weight"),
+                chance=native_game.chance_of(self.penalty, noise),
+                gradient=self.discriminator.gradient,
+            )
         loss = self.discriminator_objective(fake=self.generate(latents), real=real, noise=noise)
         return loss.detach(), self.discriminator.differentiate(loss)
 
@@ -60,8 +68,10 @@ class StackedGame:
         self, *, latents: Tensor, real: Tensor | None, noise: Noise = NO_NOISE
     ) -> tuple[Tensor, Tensor]:
         """Gradient of L_G; ``real`` is read by paired losses only; returns loss [R] and gradient norm [R]."""
-        if library := self._compiled(latents):
-            return library.generator(*self._compiled_game(), latents=latents, gradient=self.generator.gradient)
+        compiled = self._compiled(latents)
+        if compiled is not None:
+            library, game = compiled
+            return library.generator(game, latents=latents, gradient=self.generator.gradient)
         loss = self.generator_objective(latents=latents, real=real, noise=noise)
         return loss.detach(), self.generator.differentiate(loss)
 
@@ -109,20 +119,13 @@ class StackedGame:
             real_logits = self.discriminate(self.noised(real, noise.real), learn=learn)
         return self.loss.generator(real_logits=real_logits, fake_logits=fake_logits)
 
-    def _compiled(self, *minibatches: Tensor) -> native.Library | None:
-        """The compiled kernels, where they are in use and play this game on these minibatches as a whole."""
-        networks = (self.generator.network, self.discriminator.network)
-        if native_game.number_of(self.loss, self.penalty, *networks) is None:
+    def _compiled(self, *minibatches: Tensor) -> tuple[native.Library, native.Game] | None:
+        """The compiled kernels and this game, where they are in use and play it as a whole on these minibatches."""
+        library = native.library(self.generator.flat, *minibatches)
+        if library is None or not all(minibatch[0].is_contiguous() for minibatch in minibatches):
             return None
-        whole = all(minibatch[0].is_contiguous() for minibatch in minibatches)
-        return native.library(self.generator.flat, *minibatches) if whole else None
-
-    def _compiled_game(self) -> tuple[int, native.Network, native.Network]:
-        players = (self.generator, self.discriminator)
-        number = native_game.number_of(self.loss, self.penalty, *(player.network for player in players))
-        assert number is not None
-        networks = [native_game.network_of(player.network, player.flat) for player in players]
-        return number, networks[0], networks[1]
+        game = native_game.compiled_game(self.loss, self.penalty, self.generator, self.discriminator)
+        return None if game is None else (library, game)
 
     def noised(self, samples: Tensor, normal: Tensor | None) -> Tensor:
         """D's input [R, batch, d]: with instance noise, samples plus noise_std times standard normal numbers."""

@@ -268,6 +268,79 @@ static float norm(long row, const float *gradient) {
     return sqrtf(total(sum) + rest);
 }
 
+/* The penalties on D's gradient at some points, by the numbers that native_game.py gives them. */
+enum { NONE, R1, R2, R1_R2, GRADIENT_PENALTY, DRAGAN };
+
+/* weight/2 E |g|^2, or weight E (|g| - 1)^2, of D's gradients g [dimensions, ld]; they become its slope at them */
+static float of_slopes(int kind, long batch, long padded, long ld, long dimensions, float weight, float *g) {
+    double sum = 0;
+    for (long b = 0; b < batch; b++) {
+        float squared = 0, factor = weight / (float)batch;
+        for (long f = 0; f < dimensions; f++) squared += g[f * ld + b] * g[f * ld + b];
+        if (kind == R1_R2) factor *= 2; /* both minibatches under one mean: half of R1's weight plus half of R2's, twice */
+        if (kind < GRADIENT_PENALTY) {
+            sum += 0.5 * (double)squared;
+        } else {
+            const float length = sqrtf(squared);
+            sum += (double)((length - 1) * (length - 1));
+            factor *= length > 0 ? 2 * (length - 1) / length : (length == length ? 0 : length);
+        }
+        for (long f = 0; f < dimensions; f++) g[f * ld + b] *= factor;
+    }
+    blank(batch, padded, dimensions, g, ld);
+    return (float)((double)weight * (kind == R1_R2 ? 2 : 1) * sum / (double)batch);
+}
+
+/* Adds a penalty's gradient to one member's and returns the penalty; `kept` holds the points and their activations.
+ * D is linear between its kinks, so that a gradient of its gradient is one pass back and one pass ahead without biases. */
+static float penalise(int kind, long batch, long ld, long depth, const long *sizes, float slope,
+                      const float *parameters, const float *kept, float weight, float *gradient, float *scratch,
+                      long widest) {
+    const long padded = up(batch, 16), rows = rows_of(depth, sizes), weights = weights_of(depth, sizes);
+    float *deltas = scratch, *one = deltas + (rows + 1) * ld, *two = one + widest * ld, *of_one = two + widest * ld;
+    float *rest = of_one + (widest + 1) * widest, *delta = deltas + rows * ld;
+    const float *at = kept + rows * ld, *layer = parameters + weights;
+    for (long b = 0; b < padded; b++) delta[b] = 1.0f;
+    for (long l = depth - 1; l >= 0; l--) {
+        const long in = sizes[l], out = sizes[l + 1];
+        at -= in * ld, layer -= (in + 1) * out;
+        const Then then = {l ? BACK : LINEAR, slope, at, ld};
+        product(in, padded, out, layer, out, 1, delta, ld, 0, then, delta - in * ld, ld);
+        delta -= in * ld;
+    }
+    const float penalty = of_slopes(kind, batch, padded, ld, sizes[0], weight, deltas);
+    const float *tangent = deltas;
+    for (long l = 0; l < depth; l++) {
+        const long in = sizes[l], out = sizes[l + 1];
+        delta += in * ld;
+        of_layer(batch, in, out, tangent, delta, ld, of_one, rest);
+        for (long i = 0; i < in * out; i++) gradient[i] += of_one[i];
+        at += in * ld;
+        float *next = tangent == one ? two : one;
+        const Then then = {BACK, slope, at, ld};
+        if (l + 1 < depth) product(out, padded, in, layer, 1, out, tangent, ld, 0, then, next, ld);
+        gradient += (in + 1) * out, layer += (in + 1) * out, tangent = next;
+    }
+    return penalty;
+}
+
+/* Where a penalty looks, [dimensions, ld]: between real and fake by `chance` [batch], or `chance` [batch, dimensions]
+ * around the real ones, in units of half the standard deviation of all their numbers */
+static void points(int kind, long batch, long dimensions, const float *reals, const float *fakes, long ld_fakes,
+                   const float *chance, float *to, long ld) {
+    double sum = 0, squares = 0;
+    for (long i = 0; i < batch * dimensions; i++) sum += (double)reals[i];
+    const double mean = sum / (double)(batch * dimensions);
+    for (long i = 0; i < batch * dimensions; i++) squares += ((double)reals[i] - mean) * ((double)reals[i] - mean);
+    const float half = (float)(0.5 * sqrt(squares / (double)(batch * dimensions)));
+    for (long f = 0; f < dimensions; f++)
+        for (long b = 0; b < batch; b++) {
+            const float real = reals[b * dimensions + f];
+            to[f * ld + b] = kind == DRAGAN ? real + half * chance[b * dimensions + f]
+                                            : chance[b] * real + (1 - chance[b]) * fakes[f * ld_fakes + b];
+        }
+}
+
 typedef struct {
     long depth;
     const long *sizes;
@@ -276,21 +349,32 @@ typedef struct {
     long row;
 } Network;
 
+typedef struct {
+    int kind;
+    const float *weight, *chance; /* [members]; what `points` needs, or 0 */
+    long chance_row;
+} Penalty;
+
 /* Every member's gradient of L_D [members, row], its loss and its norm; rows of latents and reals lie apart by *_row */
-void ganstudy_discriminator(long members, long batch, int loss, const Network *g, const Network *d,
-                            const float *latents, long latents_row, const float *reals, long reals_row,
-                            float *gradient, float *losses, float *norms, float *scratch, long widest) {
+void ganstudy_discriminator(long members, long batch, int loss, const Penalty *penalty, const Network *g,
+                            const Network *d, const float *latents, long latents_row, const float *reals,
+                            long reals_row, float *gradient, float *losses, float *norms, float *scratch,
+                            long widest) {
     const long both = 2 * batch, ld_g = ganstudy_ld(batch), ld = ganstudy_ld(both), dimensions = d->sizes[0];
-    float *kept_g = scratch, *kept = kept_g + rows_of(g->depth, g->sizes) * ld_g;
+    const long padded = up(batch, 16);
+    const int kind = penalty->kind;
+    float *kept_g = scratch, *fakes = kept_g + rows_of(g->depth, g->sizes) * ld_g, *kept = fakes + widest * ld_g;
     float *one = kept + rows_of(d->depth, d->sizes) * ld, *two = one + widest * ld, *rest = two + widest * ld;
     for (long r = 0; r < members; r++) {
-        blank(batch, up(batch, 16), g->sizes[0], kept_g, ld_g);
+        const float *of_d = d->parameters + r * d->row, *real = reals + r * reals_row;
+        float *of_row = gradient + r * d->row;
+        blank(batch, padded, g->sizes[0], kept_g, ld_g);
         place(batch, g->sizes[0], latents + r * latents_row, kept_g, ld_g);
-        ahead(up(batch, 16), ld_g, g->depth, g->sizes, g->slope, g->parameters + r * g->row, kept_g, one);
+        ahead(padded, ld_g, g->depth, g->sizes, g->slope, g->parameters + r * g->row, kept_g, fakes);
         blank(both, up(both, 16), dimensions, kept, ld);
-        place(batch, dimensions, reals + r * reals_row, kept, ld);
-        for (long f = 0; f < dimensions; f++) memcpy(kept + f * ld + batch, one + f * ld_g, sizeof(float) * batch);
-        ahead(up(both, 16), ld, d->depth, d->sizes, d->slope, d->parameters + r * d->row, kept, one);
+        place(batch, dimensions, real, kept, ld);
+        for (long f = 0; f < dimensions; f++) memcpy(kept + f * ld + batch, fakes + f * ld_g, sizeof(float) * batch);
+        ahead(up(both, 16), ld, d->depth, d->sizes, d->slope, of_d, kept, one);
         double of_reals = 0, of_fakes = 0;
         for (long b = 0; b < both; b++) {
             float slope;
@@ -300,9 +384,16 @@ void ganstudy_discriminator(long members, long batch, int loss, const Network *g
         }
         blank(both, up(both, 16), 1, one, ld);
         losses[r] = (float)(of_reals / (double)batch + of_fakes / (double)batch);
-        back(both, ld, d->depth, d->sizes, d->slope, d->parameters + r * d->row, kept, one, two,
-             gradient + r * d->row, 0, rest);
-        norms[r] = norm(d->row, gradient + r * d->row);
+        back(both, ld, d->depth, d->sizes, d->slope, of_d, kept, one, two, of_row, 0, rest);
+        if (kind >= GRADIENT_PENALTY) {
+            points(kind, batch, dimensions, real, fakes, ld_g, penalty->chance + r * penalty->chance_row, kept, ld);
+            blank(batch, padded, dimensions, kept, ld);
+            ahead(padded, ld, d->depth, d->sizes, d->slope, of_d, kept, one);
+        }
+        if (kind != NONE)
+            losses[r] += penalise(kind, kind == R1_R2 ? both : batch, ld, d->depth, d->sizes, d->slope, of_d,
+                                  kept + (kind == R2 ? batch : 0), penalty->weight[r], of_row, one, widest);
+        norms[r] = norm(d->row, of_row);
     }
 }
 

@@ -39,6 +39,25 @@ class Network:
     parameters: Tensor
 
 
+@dataclass(frozen=True)
+class Game:
+    """The numbers of a loss and of a penalty in ``native.c``, and both players."""
+
+    loss: int
+    penalty: int
+    generator: Network
+    discriminator: Network
+
+
+class _Penalty(ctypes.Structure):
+    _fields_ = (
+        ("kind", ctypes.c_int),
+        ("weight", ctypes.c_void_p),
+        ("chance", ctypes.c_void_p),
+        ("chance_row", ctypes.c_long),
+    )
+
+
 class _Structure(ctypes.Structure):
     _fields_ = (
         ("depth", ctypes.c_long),
@@ -103,43 +122,50 @@ class Library:
         )
 
     def discriminator(
-        self, loss: int, generator: Network, discriminator: Network, *, latents: Tensor, real: Tensor, gradient: Tensor
+        self,
+        game: Game,
+        *,
+        latents: Tensor,
+        real: Tensor,
+        weight: Tensor | None,
+        chance: Tensor | None,
+        gradient: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Fills D's gradient [R, P] of L_D; returns loss [R] and norm [R]. Minibatches [R, batch, .] may lie apart."""
+        """Fills D's gradient [R, P] of L_D; returns loss [R] and norm [R]. Minibatches [R, batch, .] may lie apart.
+
+        ``weight`` [R] and ``chance`` ([R, batch] uniform, or [R, batch, d] normal) are the penalty's, where it has any.
+        """
         batch, found = latents.shape[1], [latents.new_empty(latents.shape[0]) for _ in range(2)]
         self._functions.ganstudy_discriminator(
             *(ctypes.c_long(n) for n in latents.shape[:2]),
-            ctypes.c_int(loss),
-            *_structures(generator, discriminator),
+            ctypes.c_int(game.loss),
+            _penalty(game.penalty, weight, chance),
+            *_structures(game.generator, game.discriminator),
             *_apart(latents),
             *_apart(real),
             *(_at(tensor) for tensor in (gradient, *found)),
-            *self._room(generator, discriminator, self._ld(2 * batch), like=latents),
+            *self._room(game, self._ld(2 * batch), like=latents),
         )
         return found[0], found[1]
 
-    def generator(
-        self, loss: int, generator: Network, discriminator: Network, *, latents: Tensor, gradient: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def generator(self, game: Game, *, latents: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Fills G's gradient [R, P] of L_G; returns loss [R] and norm [R]."""
         found = [latents.new_empty(latents.shape[0]) for _ in range(2)]
         self._functions.ganstudy_generator(
             *(ctypes.c_long(n) for n in latents.shape[:2]),
-            ctypes.c_int(loss),
-            *_structures(generator, discriminator),
+            ctypes.c_int(game.loss),
+            *_structures(game.generator, game.discriminator),
             *_apart(latents),
             *(_at(tensor) for tensor in (gradient, *found)),
-            *self._room(generator, discriminator, self._ld(latents.shape[1]), like=latents),
+            *self._room(game, self._ld(latents.shape[1]), like=latents),
         )
         return found[0], found[1]
 
-    def _room(
-        self, generator: Network, discriminator: Network, ld: int, *, like: Tensor
-    ) -> tuple[ctypes.c_void_p, ctypes.c_long]:
-        """Scratch for one member: both networks' activations, two gradients and one layer's transposition."""
-        widest = max(*generator.sizes, *discriminator.sizes) + 16
-        rows = sum(generator.sizes) + sum(discriminator.sizes) + 3 * widest
-        self._scratch = like.new_empty(rows * ld + widest * widest)
+    def _room(self, game: Game, ld: int, *, like: Tensor) -> tuple[ctypes.c_void_p, ctypes.c_long]:
+        """Scratch for one member: both networks' activations, gradients, and what a penalty needs beside them."""
+        sizes = (*game.generator.sizes, *game.discriminator.sizes)
+        widest = max(sizes) + 16
+        self._scratch = like.new_empty((2 * sum(sizes) + 8 * widest) * ld + 3 * widest * widest)
         return _at(self._scratch), ctypes.c_long(widest)
 
     def adam(self, parameters: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, *numbers: Tensor) -> None:
@@ -256,6 +282,12 @@ def _structures(*networks: Network) -> list[ctypes.Array[_Structure]]:
         )
         for one in networks
     ]
+
+
+def _penalty(kind: int, weight: Tensor | None, chance: Tensor | None) -> ctypes.Array[_Penalty]:
+    """A pointer to the penalty as C reads it."""
+    row = 0 if chance is None else chance.stride(0)
+    return (_Penalty * 1)(_Penalty(kind, _at(weight), _at(chance), row))
 
 
 def _apart(minibatches: Tensor) -> tuple[ctypes.c_void_p, ctypes.c_long]:

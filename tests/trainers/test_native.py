@@ -14,6 +14,7 @@ from trainers import loop, native, native_game
 from trainers.cohort import Cohort
 from trainers.losses import LOSSES
 from trainers.optimizers import OPTIMIZERS
+from trainers.penalties import PENALTIES
 
 pytestmark = pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="needs a C compiler")
 
@@ -40,7 +41,7 @@ def gradients(cohort: Cohort) -> list[torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("penalty", ["none", "r1", "gradient_penalty", "weight_clipping", "instance_noise"])
+@pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_losses_and_norms_are_those_of_double_precision(loss: str, penalty: str) -> None:
     of = program(loss=loss, penalty=penalty, **ODD)
@@ -61,7 +62,7 @@ def test_images_and_other_depths_agree_too(target: str, depth: int) -> None:
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous", "extragradient", "consensus"])
-@pytest.mark.parametrize("penalty", ["none", "r1"])
+@pytest.mark.parametrize("penalty", ["none", "r1", "gradient_penalty"])
 def test_members_train_alike_alone_in_company_and_interrupted(penalty: str, updates: str) -> None:
     # consensus is torch's alone, and there members of an odd width differ in the last bit
     width = {"networks": ODD["networks"] | {"width": 40}} if updates == "consensus" else {}
@@ -110,7 +111,7 @@ def test_adam_is_adam() -> None:
 
 
 def test_what_is_compiled_as_a_whole_is_known_by_its_formula() -> None:
-    assert set(native_game.NUMBERS) == {name for name, loss in LOSSES.items() if not loss.pairs_real_and_fake}
+    assert set(native_game.LOSS_NUMBERS) == {name for name, loss in LOSSES.items() if not loss.pairs_real_and_fake}
 
 
 def test_no_compiler_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
