@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
@@ -19,7 +20,7 @@ RATE, BETA1, BETA2, EPSILON = 1e-3, 0.5, 0.999, 1e-8
 
 def parameters(key: Any, sizes: list[int]) -> list[Any]:
     found = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in pairwise(sizes):
         key, one, two = random.split(key, 3)
         bound = fan_in**-0.5
         found += [

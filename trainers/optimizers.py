@@ -21,6 +21,9 @@ EPSILON = 1e-8
 Numbers = Mapping[str, Tensor]
 """Number name -> float32 [R, 1]."""
 
+StepNumber = int | Tensor
+"""Which of a player's updates this is, from 1; a tensor [] where a recorded step reads it when it runs."""
+
 Update = Callable[..., None]
 
 
@@ -38,7 +41,13 @@ class Optimizer:
 
 
 def _sgd(
-    parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+    parameters: Tensor,
+    gradient: Tensor,
+    state: Mapping[str, Tensor],
+    *,
+    rate: Tensor,
+    numbers: Numbers,
+    step: StepNumber,
 ) -> None:
     """v <- momentum v + g; w <- w - rate v (Goodfellow et al. 2014 used momentum)."""
     velocity = state["velocity"]
@@ -47,7 +56,13 @@ def _sgd(
 
 
 def _adam(
-    parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+    parameters: Tensor,
+    gradient: Tensor,
+    state: Mapping[str, Tensor],
+    *,
+    rate: Tensor,
+    numbers: Numbers,
+    step: StepNumber,
 ) -> None:
     """Kingma & Ba 2015, Algorithm 1; ``step`` counts this player's updates from 1."""
     mean, square = state["mean"], state["square"]
@@ -68,7 +83,13 @@ def _adam(
 
 
 def _rmsprop(
-    parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+    parameters: Tensor,
+    gradient: Tensor,
+    state: Mapping[str, Tensor],
+    *,
+    rate: Tensor,
+    numbers: Numbers,
+    step: StepNumber,
 ) -> None:
     """Tieleman & Hinton 2012; beta2 is the decay of the squared gradient."""
     square = state["square"]
@@ -83,7 +104,13 @@ def optimistic(optimizer: Optimizer) -> Optimizer:
     """
 
     def update(
-        parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+        parameters: Tensor,
+        gradient: Tensor,
+        state: Mapping[str, Tensor],
+        *,
+        rate: Tensor,
+        numbers: Numbers,
+        step: StepNumber,
     ) -> None:
         direction = torch.zeros_like(parameters)  # an update adds its step to what it is given
         optimizer.update(direction, gradient, state, rate=rate, numbers=numbers, step=step)

@@ -58,7 +58,7 @@ class Player:
         norm: Tensor = torch.linalg.vector_norm(self.gradient, dim=1)
         return norm
 
-    def step(self, may_move: Tensor, *, count: int) -> None:
+    def step(self, may_move: Tensor, *, count: int | Tensor) -> None:
         """Update the members in ``may_move`` [R]; ``count`` numbers this player's updates from 1."""
         rate = self._rate
         if may_move.is_cuda or not bool(may_move.all()):
