@@ -20,7 +20,7 @@ from study.protocol import phase_of
 from study.ray_doorway import any_node_alive, ray_session, studies_on_cluster, total_resources
 from study.rungs import was_stopped
 from study.search_rules import REDUCTION_FACTOR, rung_evaluations
-from study.share import FairShare, Share, queued_share, require_room, share_of
+from study.share import FairShare, Share, queued_share, require_kernels, require_room, share_of
 from study.tally import Tally
 
 if TYPE_CHECKING:
@@ -250,6 +250,8 @@ class Attempt:
         share = share_of(cluster, resources)
         if self._record["address"] is None:
             require_room(share, cluster, device=resources.device)
+            if resources.kernels == "native":
+                require_kernels()
             return share, lambda: share.concurrent
         fair = FairShare(studies=studies_on_cluster, slots=lambda: share_of(total_resources(), resources).concurrent)
         if share.gpus == 0 and resources.device == "auto":
@@ -265,6 +267,7 @@ class Attempt:
             "import_path": self._record["import_path"],
             "data_folder": self._record["data_folder"],
             "device": self._spec.resources.device,
+            "kernels": self._spec.resources.kernels or "torch",
             "cpus": cpus,
             "gpus": gpus,
             "checkpoint_every_s": checkpoint_every_s(),

@@ -127,10 +127,12 @@ def train(choice: Choice, *, frames: int, device: str, console: Console) -> tupl
 
     from study.reference import load_judge
     from study.replay import Replay, require_device
+    from trainers import native
 
     require_device(device)
     judge, own = load_judge(choice.folder, choice.configuration, device=device)  # with the threads of a driver
     torch.set_num_threads(max(1, int(choice.spec.resources.cpus_per_trial)))  # as its trial did: sums round alike
+    native.use(choice.spec.resources.kernels or "torch")
     replay = Replay(choice.folder, choice.configuration, choice.replicate, judge, frames=frames, device=device)
     with Display(choice.name, horizon=choice.configuration.horizon, console=console) as display:
         display.follow(replay.train())

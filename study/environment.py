@@ -13,10 +13,10 @@ ENVIRONMENT_TAG = "ganstudy.environment"
 MAX_TAG_CHARACTERS = 5000
 
 Environment = Mapping[str, str]
-"""code, device, processor, python, threads, torch: everything that may change a number; never a host or a time."""
+"""code, device, processor, python, threads, torch, and kernels where they are compiled: everything that may change a
+number; never a host or a time."""
 
 
-@lru_cache(maxsize=4)
 def environment(device: str) -> Environment:
     """The facts of this process, which trains on ``device`` (cpu, cuda, ...).
 
@@ -24,7 +24,11 @@ def environment(device: str) -> Environment:
     """
     import torch
 
-    return {
+    from trainers import native
+
+    # compiled kernels are asked for; where they are not, an environment reads as it did before there were any
+    kernels = {"kernels": native.label()} if native.label() != "torch" else {}
+    return kernels | {
         "code": code_digest(),
         "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(torch.device(device)),
         "processor": processor(),
@@ -34,12 +38,14 @@ def environment(device: str) -> Environment:
     }
 
 
+@lru_cache(maxsize=1)
 def code_digest() -> str:
     """Sixteen hex digits of the source files of ``trainers``, by name and content."""
     import trainers
 
     digest = hashlib.sha256()
-    for path in sorted(Path(str(trainers.__file__)).parent.glob("*.py")):
+    folder = Path(str(trainers.__file__)).parent
+    for path in sorted([*folder.glob("*.py"), *folder.glob("*.c")]):
         digest.update(f"{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -148,6 +148,7 @@ class Resources(Section):
     cohort_size: Annotated[int | str, whole("replicates trained together", 1, 65536, auto=True)] = "auto"
     max_concurrent_trials: Annotated[int | str, whole("trials at once", 1, auto=True)] = "auto"
     device: Annotated[str, choice("where to train", "auto", "cpu", "cuda")] = "auto"
+    kernels: Annotated[str | None, choice("what computes on the CPU", "torch", "native")] = None
 
 
 class Tracking(Section):

@@ -87,6 +87,16 @@ def require_room(share: Share, cluster: Mapping[str, float], *, device: str) -> 
         raise WorkFailed("resources.device: is cuda and this machine has no GPU that Ray can see; write auto or cpu")
 
 
+def require_kernels() -> None:
+    """Builds the compiled kernels for the trials of this machine; raises WorkFailed where that does not work."""
+    from trainers import native
+
+    try:
+        native.build()
+    except RuntimeError as error:
+        raise WorkFailed(f"resources.kernels: {error}") from error
+
+
 def _gpu_slots(total: float, each: float) -> int:
     """A share of a GPU lies on one GPU: two of 0.4 fit on each, and the rest of each is lost."""
     return int(1.0 / each + _ROUNDING) * int(total) if each <= 1 else int(total / each + _ROUNDING)

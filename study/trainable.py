@@ -27,6 +27,7 @@ from study.ray_doorway import this_node_is_leaving
 from study.reference import read_references
 from study.spec import StudySpec
 from study.values import value_at_rung
+from trainers import native
 from trainers.cohort import Cohort
 from trainers.evaluation import Judge
 from trainers.loop import train
@@ -179,10 +180,11 @@ def record_failure(folder: StudyFolder, cohort: str, *, attempt: int, problem: B
 
 
 def prepare_device(config: Mapping[str, Any]) -> str:
-    """Sets this process's threads and GPU share; ``auto`` is cuda exactly where Ray gave the trial a GPU."""
+    """Sets this process's threads, kernels and GPU share; ``auto`` is cuda exactly where Ray gave the trial a GPU."""
     import ray
 
     torch.set_num_threads(max(1, int(config["cpus"])))
+    native.use(config["kernels"])
     device = str(config["device"])
     if device == "auto":
         device = "cuda" if ray.get_gpu_ids() else "cpu"
@@ -193,7 +195,7 @@ def prepare_device(config: Mapping[str, Any]) -> str:
 
 
 def frozen_plan(folder: StudyFolder) -> Plan:
-    """The plan as its file says now (it may have grown); parsed once per process, since one process trains many cohorts.
+    """The plan as its file says now, which may have grown; parsed once per process, since one trains many cohorts.
 
     2,000 configurations take 27 ms to parse: more than all else that Tune does for a trial.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from trainers.averaging import average
 from trainers.catalogue import real_minibatches_per_step
 from trainers.catalogue_updates import MINIBATCH_ROUNDS
 from trainers.draws import BLOCK_STEPS, Draws, DrawShape, Noise, Stream, draw_block, normal
+from trainers.draws_ahead import DrawsAhead
 from trainers.game import StackedGame
 from trainers.memory import memory_tensors
 from trainers.program import Member, Program
@@ -60,6 +61,8 @@ class Cohort(StackedGame):
         self.initial_samples = self.samples()
         self._shape = self._draw_shape()
         self._block: tuple[int, Draws] | None = None
+        self._ahead = DrawsAhead(self.seeds, shape=self._shape, target=self.target) if self._on_gpu else None
+        self.static_step: Callable[[Cohort, Draws, int], None] | None = None
 
     @classmethod
     def start(
@@ -86,7 +89,7 @@ class Cohort(StackedGame):
         """The cohort that gave ``state``, at the very update it had reached."""
         cohort = cls(program, members, device=device, dtype=dtype)
         rows = torch.as_tensor([*range(cohort.size), *[0] * (len(cohort.seeds) - cohort.size)])
-        for name, tensor in cohort._tensors().items():
+        for name, tensor in cohort.tensors().items():
             saved = state[name]
             if not isinstance(saved, Tensor) or saved.shape[0] != cohort.size:
                 raise ValueError(
@@ -99,7 +102,7 @@ class Cohort(StackedGame):
 
     def state(self) -> State:
         """Plain tensors and numbers of the real members, from which ``restore`` goes on bit for bit."""
-        tensors = {name: tensor[: self.size].cpu().clone() for name, tensor in self._tensors().items()}
+        tensors = {name: tensor[: self.size].cpu().clone() for name, tensor in self.tensors().items()}
         return {
             **tensors,
             "generator_step": self.generator_step,
@@ -136,14 +139,14 @@ class Cohort(StackedGame):
         network = self.generator.network
         return network(network.layout.views(self.averaged), latents)
 
-    def update_discriminator(self, loss: Tensor, norm: Tensor, *, count: int) -> None:
+    def update_discriminator(self, loss: Tensor, norm: Tensor, *, count: int | Tensor) -> None:
         """One discriminator update of the members that are finite, then the clipping of its weights."""
         self._bury(loss, norm)
         self.discriminator.step(self.alive, count=count)
         if self.penalty.clips_weights:
             self.discriminator.clip(self.numbers["clip"], self.alive)
 
-    def update_generator(self, loss: Tensor, norm: Tensor, *, count: int) -> None:
+    def update_generator(self, loss: Tensor, norm: Tensor, *, count: int | Tensor) -> None:
         """One generator update of the members that are finite."""
         self._bury(loss, norm)
         self.generator.step(self.alive, count=count)
@@ -163,8 +166,15 @@ class Cohort(StackedGame):
         self.generator.flat.copy_(positions[0])
         self.discriminator.flat.copy_(positions[1])
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
     def _bury(self, loss: Tensor, norm: Tensor) -> None:
         """A member whose loss or gradient is non-finite ends here, before the update."""
+        # on the CPU one look at all of them is cheaper than the bookkeeping; elsewhere it would wait for the device
+        if not self._on_gpu and bool(torch.isfinite(loss).all() & torch.isfinite(norm).all()):
+            return
         self.end(~(torch.isfinite(loss) & torch.isfinite(norm)), at_step=self.generator_step + 1)
 
     def end(self, dead: Tensor, *, at_step: int) -> None:
@@ -181,11 +191,14 @@ class Cohort(StackedGame):
         rounds = MINIBATCH_ROUNDS[self.program.updates]
         block, place = divmod(rounds * self.generator_step, BLOCK_STEPS)
         if self._block is None or self._block[0] != block:
-            drawn = draw_block(self.seeds, block=block, shape=self._shape, target=self.target)
+            if self._ahead is not None:
+                drawn = self._ahead(block)
+            else:
+                drawn = draw_block(self.seeds, block=block, shape=self._shape, target=self.target)
             self._block = (block, drawn.to(self.device, self.dtype))
         return self._block[1], place
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Everything that changes while training, by the name it has in a checkpoint."""
         tensors = {"alive": self.alive, "death_step": self.death_step}
         for name, player in (("generator", self.generator), ("discriminator", self.discriminator)):

@@ -106,8 +106,9 @@ class Draws:
     def to(self, device: torch.device, dtype: torch.dtype) -> Draws:
         """The same numbers on a device, in a precision."""
         noises = (self.epsilons, self.penalty_noise, self.real_noise, self.fake_noise)
-        moved = (None if drawn is None else drawn.to(device, dtype) for drawn in noises)
-        return Draws(self.latents.to(device, dtype), self.reals.to(device, dtype), *moved)
+        moved = [None if drawn is None else drawn.to(device, dtype, non_blocking=True) for drawn in noises]
+        latents, reals = (drawn.to(device, dtype, non_blocking=True) for drawn in (self.latents, self.reals))
+        return Draws(latents, reals, *moved)
 
 
 def _at(drawn: Tensor | None, step: int, minibatch: int) -> Tensor | None:

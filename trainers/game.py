@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from trainers import native, native_game
 from trainers.draws import NO_NOISE, Noise
 from trainers.losses import find_loss
 from trainers.networks import DISCRIMINATOR, GENERATOR, build_networks
@@ -49,6 +50,17 @@ class StackedGame:
         self, *, latents: Tensor, real: Tensor, noise: Noise = NO_NOISE
     ) -> tuple[Tensor, Tensor]:
         """Gradient of L_D plus its penalty at fresh fakes; returns loss [R] and gradient norm [R]."""
+        compiled = self._compiled(latents, real, *(one for one in (noise.epsilon, noise.penalty) if one is not None))
+        if compiled is not None:
+            library, game = compiled
+            return library.discriminator(
+                game,
+                latents=latents,
+                real=real,
+                weight=self.numbers.get("penalty_weight"),
+                chance=native_game.chance_of(self.penalty, noise),
+                gradient=self.discriminator.gradient,
+            )
         loss = self.discriminator_objective(fake=self.generate(latents), real=real, noise=noise)
         return loss.detach(), self.discriminator.differentiate(loss)
 
@@ -56,6 +68,10 @@ class StackedGame:
         self, *, latents: Tensor, real: Tensor | None, noise: Noise = NO_NOISE
     ) -> tuple[Tensor, Tensor]:
         """Gradient of L_G; ``real`` is read by paired losses only; returns loss [R] and gradient norm [R]."""
+        compiled = self._compiled(latents)
+        if compiled is not None:
+            library, game = compiled
+            return library.generator(game, latents=latents, gradient=self.generator.gradient)
         loss = self.generator_objective(latents=latents, real=real, noise=noise)
         return loss.detach(), self.generator.differentiate(loss)
 
@@ -102,6 +118,14 @@ class StackedGame:
         else:
             real_logits = self.discriminate(self.noised(real, noise.real), learn=learn)
         return self.loss.generator(real_logits=real_logits, fake_logits=fake_logits)
+
+    def _compiled(self, *minibatches: Tensor) -> tuple[native.Library, native.Game] | None:
+        """The compiled kernels and this game, where they are in use and play it as a whole on these minibatches."""
+        library = native.library(self.generator.flat, *minibatches)
+        if library is None or not all(minibatch[0].is_contiguous() for minibatch in minibatches):
+            return None
+        game = native_game.compiled_game(self.loss, self.penalty, self.generator, self.discriminator)
+        return None if game is None else (library, game)
 
     def noised(self, samples: Tensor, normal: Tensor | None) -> Tensor:
         """D's input [R, batch, d]: with instance noise, samples plus noise_std times standard normal numbers."""

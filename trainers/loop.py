@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from trainers.captured import recorded
 from trainers.cohort import Cohort
 from trainers.draws import BLOCK_STEPS, Draws
 from trainers.evaluation import Judge
@@ -43,12 +44,18 @@ def advance(cohort: Cohort, step: int) -> None:
     """Generator updates up to ``step``; a cohort whose members all ended has nothing left to update."""
     if not bool(cohort.alive[: cohort.size].any()):
         cohort.generator_step = step
-    update = UPDATES[cohort.program.updates]
+        return
+    one_step = recorded(cohort, generator_step)
     while cohort.generator_step < step:
         draws, place = cohort.draws()
-        update(cohort, draws, place)
-        cohort.average_generator()
+        one_step(cohort, draws, place)
         cohort.generator_step += 1
+
+
+def generator_step(cohort: Cohort, draws: Draws, place: int) -> None:
+    """One step of Algorithm 1, or of another order of updates, on the minibatches at ``place`` of a block."""
+    UPDATES[cohort.program.updates](cohort, draws, place)
+    cohort.average_generator()
 
 
 def _alternating(cohort: Cohort, draws: Draws, s: int) -> None:

@@ -13,11 +13,16 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from trainers import native
+
 EPSILON = 1e-8
 """Added to the root of the squared gradient's mean, as torch does for Adam and RMSProp."""
 
 Numbers = Mapping[str, Tensor]
 """Number name -> float32 [R, 1]."""
+
+StepNumber = int | Tensor
+"""Which of a player's updates this is, from 1; a tensor [] where a recorded step reads it when it runs."""
 
 Update = Callable[..., None]
 
@@ -36,7 +41,13 @@ class Optimizer:
 
 
 def _sgd(
-    parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+    parameters: Tensor,
+    gradient: Tensor,
+    state: Mapping[str, Tensor],
+    *,
+    rate: Tensor,
+    numbers: Numbers,
+    step: StepNumber,
 ) -> None:
     """v <- momentum v + g; w <- w - rate v (Goodfellow et al. 2014 used momentum)."""
     velocity = state["velocity"]
@@ -45,11 +56,23 @@ def _sgd(
 
 
 def _adam(
-    parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+    parameters: Tensor,
+    gradient: Tensor,
+    state: Mapping[str, Tensor],
+    *,
+    rate: Tensor,
+    numbers: Numbers,
+    step: StepNumber,
 ) -> None:
     """Kingma & Ba 2015, Algorithm 1; ``step`` counts this player's updates from 1."""
     mean, square = state["mean"], state["square"]
     beta1, beta2 = numbers["beta1"], numbers["beta2"]
+    if library := native.library(parameters):
+        # as below
+        correction1, correction2 = 1 - beta1.double() ** step, (1 - beta2.double() ** step).sqrt()
+        folded = ((rate.double() * correction2 / correction1).float(), (EPSILON * correction2).float())
+        library.adam(parameters, gradient, mean, square, beta1, beta2, *folded)
+        return
     mean.lerp_(gradient, 1 - beta1)
     square.lerp_(gradient.square(), 1 - beta2)
     # 1 - beta^t in double: at beta2 = .999 and t = 1 single precision loses four digits
@@ -60,7 +83,13 @@ def _adam(
 
 
 def _rmsprop(
-    parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+    parameters: Tensor,
+    gradient: Tensor,
+    state: Mapping[str, Tensor],
+    *,
+    rate: Tensor,
+    numbers: Numbers,
+    step: StepNumber,
 ) -> None:
     """Tieleman & Hinton 2012; beta2 is the decay of the squared gradient."""
     square = state["square"]
@@ -75,7 +104,13 @@ def optimistic(optimizer: Optimizer) -> Optimizer:
     """
 
     def update(
-        parameters: Tensor, gradient: Tensor, state: Mapping[str, Tensor], *, rate: Tensor, numbers: Numbers, step: int
+        parameters: Tensor,
+        gradient: Tensor,
+        state: Mapping[str, Tensor],
+        *,
+        rate: Tensor,
+        numbers: Numbers,
+        step: StepNumber,
     ) -> None:
         direction = torch.zeros_like(parameters)  # an update adds its step to what it is given
         optimizer.update(direction, gradient, state, rate=rate, numbers=numbers, step=step)

@@ -34,8 +34,8 @@ class Player:
         self.network, self.flat, self._optimizer = network, flat, optimizer
         self._rate, self._numbers = rate, numbers
         self.state = dict(state) if state is not None else optimizer.new_state(flat)
-        self._gradient = torch.zeros_like(flat)
-        self._gradient_views = network.layout.views(self._gradient)
+        self.gradient = torch.zeros_like(flat)
+        self.gradient_views = network.layout.views(self.gradient)
         self.frozen = network.layout.views(flat)
         # Leaves share the flat storage, so an update in place is seen by the next forward pass.
         self.leaves = [view.detach().requires_grad_() for view in self.frozen]
@@ -50,20 +50,21 @@ class Player:
 
         ``weight`` [R, 1] times ``plus``, one tensor per leaf too, is added.
         """
-        _copy(gradients, self._gradient_views)
+        _copy(gradients, self.gradient_views)
         if weight is not None:
-            added = torch.zeros_like(self._gradient)
+            added = torch.zeros_like(self.gradient)
             _copy(plus, self.network.layout.views(added))
-            self._gradient.addcmul_(added, weight)
-        norm: Tensor = torch.linalg.vector_norm(self._gradient, dim=1)
+            self.gradient.addcmul_(added, weight)
+        norm: Tensor = torch.linalg.vector_norm(self.gradient, dim=1)
         return norm
 
-    def step(self, may_move: Tensor, *, count: int) -> None:
+    def step(self, may_move: Tensor, *, count: int | Tensor) -> None:
         """Update the members in ``may_move`` [R]; ``count`` numbers this player's updates from 1."""
+        rate = self._rate
         if may_move.is_cuda or not bool(may_move.all()):
-            self._gradient.masked_fill_(~may_move.unsqueeze(1), 0.0)
-        rate = self._rate * may_move.unsqueeze(1)
-        self._optimizer.update(self.flat, self._gradient, self.state, rate=rate, numbers=self._numbers, step=count)
+            self.gradient.masked_fill_(~may_move.unsqueeze(1), 0.0)
+            rate = rate * may_move.unsqueeze(1)
+        self._optimizer.update(self.flat, self.gradient, self.state, rate=rate, numbers=self._numbers, step=count)
 
     def clip(self, limit: Tensor, may_move: Tensor) -> None:
         """Clamp the weights to [-limit, limit], limit [R, 1]; members that ended keep theirs."""

@@ -6,13 +6,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
+from trainers import native
 from trainers.draws import Stream, generator
 from trainers.layers import Affine, maxout
 
@@ -111,6 +112,7 @@ class StackedMLP:
             for rows, columns in widths
         ]
         self._last = Affine(rows=last_in, columns=last_out, channels=last_out, spectral=spectral)
+        self.plain = not (maxout_pieces or normalised or spectral)
         self.layout = layout_of([*self._hidden, self._last])
 
     def initial(self, seed: int, player: int) -> np.ndarray:
@@ -119,13 +121,81 @@ class StackedMLP:
 
     def __call__(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
         """[R, batch, in] -> [R, batch, out]."""
+        outputs = self._natively(parameters, inputs) if self.plain else None
+        if outputs is None:
+            outputs = self.linear_outputs(parameters, inputs)
+        return torch.tanh(outputs) if self.bounded else outputs
+
+    def linear_outputs(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """[R, batch, in] -> [R, batch, out], before any tanh."""
         hidden, following = inputs, iter(parameters)
         for affine in self._hidden:
             hidden = self._activation(affine(hidden, following))
-        outputs = self._last(hidden, following)
-        return torch.tanh(outputs) if self.bounded else outputs
+        return self._last(hidden, following)
+
+    def _natively(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor | None:
+        """The linear outputs by compiled kernels; None where they are not in use, or do not serve.
+
+        Where inputs and parameters both want gradients, a penalty is about to differentiate twice: left to torch.
+        """
+        first = parameters[0]
+        library = native.library(first, inputs)
+        if library is None or (first.requires_grad and inputs.requires_grad) or not self._in_rows(parameters):
+            return None
+        outputs: Tensor = _NativeMLP.apply(library, self, inputs, *parameters)  # type: ignore[no-untyped-call]
+        return outputs
+
+    def _in_rows(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether the parameters lie in one flat tensor [R, P], as ``layout.views`` gives them."""
+        first, last = parameters[0], parameters[-1]
+        before = 4 * sum(math.prod(shape) for shape in self.layout.shapes[:-1])
+        return last.data_ptr() - first.data_ptr() == before and last.stride(0) == first.stride(0) > last.stride(1)
 
     def _activation(self, hidden: Tensor) -> Tensor:
         if self.maxout_pieces:
             return maxout(hidden, pieces=self.maxout_pieces)
         return leaky_relu(hidden, self.negative_slope, inplace=True)
+
+
+class _NativeMLP(torch.autograd.Function):
+    """A plain StackedMLP's linear outputs by compiled kernels; a gradient of its gradient is torch's."""
+
+    @staticmethod
+    def forward(ctx: Any, library: native.Library, network: StackedMLP, inputs: Tensor, *parameters: Tensor) -> Tensor:
+        """[R, batch, in] -> [R, batch, out]."""
+        inputs = inputs.contiguous()
+        outputs, ctx.kept = library.forward(network.sizes, network.negative_slope, parameters[0], inputs)
+        ctx.library, ctx.network = library, network
+        ctx.save_for_backward(inputs, *parameters)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of inputs and parameters, those that are wanted."""
+        inputs, *parameters = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            return (None, None, *_by_torch(ctx.network, inputs, parameters, gradient, wanted))
+        first = parameters[0]
+        rows = first.new_zeros(first.shape[0], ctx.network.layout.size) if any(wanted[1:]) else None
+        of_inputs = torch.empty_like(inputs) if wanted[0] else None
+        ctx.library.backward(
+            ctx.network.sizes,
+            ctx.network.negative_slope,
+            first,
+            ctx.kept,
+            gradient.contiguous(),
+            parameters=rows,
+            inputs=of_inputs,
+        )
+        return (None, None, of_inputs, *([None] * len(parameters) if rows is None else ctx.network.layout.views(rows)))
+
+
+def _by_torch(
+    network: StackedMLP, inputs: Tensor, parameters: Sequence[Tensor], gradient: Tensor, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """Gradients that can be differentiated again, of the linear outputs computed anew."""
+    of = [tensor for tensor, want in zip((inputs, *parameters), wanted, strict=True) if want]
+    outputs = network.linear_outputs(parameters, inputs)
+    found = iter(torch.autograd.grad(outputs, of, gradient, create_graph=True))
+    return [next(found) if want else None for want in wanted]

@@ -65,7 +65,7 @@ def learning_rates_reach_the_optimizer(kind: type[Cohort], *, optimizer: str) ->
     for i, own in enumerate(rates):
         for player, start, rate in zip(players, before, own, strict=True):
             moved = player.flat[i] - start[i]
-            expected = first_movement(optimizer, dict(who[i].numbers))(rate, player._gradient[i])
+            expected = first_movement(optimizer, dict(who[i].numbers))(rate, player.gradient[i])
             assert expected.abs().max() > 0
             torch.testing.assert_close(moved, expected, rtol=1e-5, atol=1e-12)
 

@@ -128,7 +128,7 @@ def test_simultaneous_updates_use_both_gradients_at_the_same_point() -> None:
     start, after = Cohort.start(of, who), trained(of, who, 1)
     draws, place = start.draws()
     start.differentiate_generator(latents=draws.latents[:, place, 1], real=None)
-    expected = start.generator.flat - who[0].numbers["generator_learning_rate"] * start.generator._gradient
+    expected = start.generator.flat - who[0].numbers["generator_learning_rate"] * start.generator.gradient
     torch.testing.assert_close(after.generator.flat, expected)
     alternating = trained(program(optimizer="sgd"), who, 1)
     assert not torch.equal(alternating.generator.flat, after.generator.flat)

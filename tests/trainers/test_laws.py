@@ -99,7 +99,7 @@ class ClipsGradients(Cohort):
         if not self.penalty.clips_weights:
             return super().update_discriminator(*arguments, **keywords)
         limit, player = self.numbers["clip"], self.discriminator
-        player._gradient.copy_(torch.clamp(player._gradient, -limit, limit))
+        player.gradient.copy_(torch.clamp(player.gradient, -limit, limit))
         player.clip = lambda *_: None  # type: ignore[method-assign]
         return super().update_discriminator(*arguments, **keywords)
 

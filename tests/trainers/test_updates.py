@@ -399,7 +399,7 @@ def test_weights_are_clipped_after_the_step_and_after_the_step_ahead() -> None:
 
 def rows(cohort: Cohort) -> Tensor:
     """All that a member is: both players' parameters and the state of their optimizers, [R, ...] of the real ones."""
-    tensors = [value.flatten(1) for value in cohort._tensors().values() if value.is_floating_point()]
+    tensors = [value.flatten(1) for value in cohort.tensors().values() if value.is_floating_point()]
     return torch.cat(tensors, dim=1)[: cohort.size].clone()
 
 
