@@ -13,9 +13,8 @@ from analysis.cautions_tuned import TUNED_CHECKS
 from analysis.commands import (
     most_seeds,
     open_ends,
-    rates_beyond,
-    rates_command,
     seeds_command,
+    widening,
 )
 from analysis.cost import some_turns, turns
 from analysis.estimators import holm
@@ -53,6 +52,10 @@ def _few_replicates(frames: StudyFrames, tables: Tables) -> Caution | None:
     )
 
 
+def _then(clause: str) -> str:
+    return f"; {clause}" if clause else ""
+
+
 def _by(command: str) -> str:
     """: `ganstudy extend ...` adds them; nothing without a command."""
     return f": `{command}` adds them" if command else ""
@@ -66,14 +69,8 @@ def _edge_of_range(frames: StudyFrames, tables: Tables) -> Caution | None:
         "Success reaches the edge of the learning rates",
         reaching["loss"],
         "the working range may go on outside the study: its decades are a lower bound"
-        + _widening(frames, open_ends(tables)),
+        + _then(widening(frames, open_ends(tables))),
     )
-
-
-def _widening(frames: StudyFrames, ends: Sequence[str]) -> str:
-    """; `ganstudy extend ... --learning-rates ...` widens it."""
-    command = rates_command(frames, rates_beyond(frames, ends))
-    return f"; `{command}` widens it" if command else ""
 
 
 def _pruned(frames: StudyFrames, tables: Tables) -> Caution | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from analysis.cautions_records import Caution, Tables, if_any
-from analysis.commands import most_seeds, rates_beyond, rates_command
+from analysis.commands import fresh_command, most_seeds, widening
 from analysis.frames import StudyFrames
 from analysis.wording import counted, listed, number_text, shown
 
@@ -39,14 +39,11 @@ def _told(row: dict[object, object]) -> str:
 
 
 def _widening(frames: StudyFrames, found: pd.DataFrame) -> str:
-    """; the command for a grid of learning rates, else what to change in the study file."""
-    rated = found[found["factor"] == "learning_rate"]
-    command = rates_command(frames, rates_beyond(frames, list(rated["edge"])))
-    others = list(dict.fromkeys(str(name) for name in found["factor"] if name != "learning_rate" or not command))
-    told = [f"`{command}` widens the learning rates"] if command else []
-    if others:
-        told.append(f"a study with a wider {listed([shown(name).replace('_', ' ') for name in others])} would tell")
-    return f"; {'; '.join(told)}" if told else ""
+    """; what would look beyond the edges."""
+    clause = widening(frames, [str(end) for end in found.loc[found["factor"] == "learning_rate", "edge"].unique()])
+    others = [str(n).replace("_", " ") for n in found["factor"].unique() if n != "learning_rate" or not clause]
+    told = [clause] * bool(clause) + [f"so would one with a wider {listed(list(map(shown, others)))}"] * bool(others)
+    return f"; {', '.join(told)}" if clause else f"; a study with a wider {listed(others)} would tell"
 
 
 def _few_fresh(frames: StudyFrames, tables: Tables) -> Caution | None:
@@ -55,12 +52,13 @@ def _few_fresh(frames: StudyFrames, tables: Tables) -> Caution | None:
     if not len(pairs) or not most_seeds(pairs):
         return None
     open_pairs = pairs[pairs["seeds_needed"].notna()]
+    command = fresh_command(frames, most_seeds(pairs))
     return if_any(
         "W26",
         "Too few fresh seeds to tell some tuned losses apart",
         [f"{a} / {b}" for a, b in zip(open_pairs["loss_a"], open_pairs["loss_b"], strict=True)],
         f"up to {most_seeds(pairs)} more of each selected setting would find the smallest difference that matters in "
-        "four studies of five",
+        f"four studies of five{f': `{command}` adds them' if command else ''}",
     )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
+from analysis.estimators import Floats
 from analysis.frames import StudyFrames
-from analysis.wording import rate_text
+from analysis.wording import mapping, rate_text
 
 
 def _study(frames: StudyFrames) -> str:
@@ -17,12 +18,30 @@ def _study(frames: StudyFrames) -> str:
     return shlex.quote(frames.study) if frames.plan.get("configurations") else ""
 
 
+def _unstopped(frames: StudyFrames) -> bool:
+    """Whether no scheduler stopped settings: more seeds or cells would be compared with fewer steps of others."""
+    return str(mapping(frames.spec.get("scheduler")).get("name", "none")) == "none"
+
+
 def seeds_command(frames: StudyFrames, more: int) -> str:
-    """``ganstudy extend STUDY --replicates TOTAL``: ``more`` replicates for every setting beside those planned."""
+    """``ganstudy extend STUDY --replicates TOTAL``: ``more`` replicates for every setting beside those planned.
+
+    "" where no command would add them: the runs came from a table, or the search ended when a setting was confirmed.
+    """
     name, runs = _study(frames), frames.explored.runs
-    if not name or not len(runs):
+    if not name or not len(runs) or frames.spec.get("protocol") or not _unstopped(frames):
         return ""
     planned = int(runs.groupby(["loss", "configuration_key"])["replicate"].size().max())
+    return f"ganstudy extend {name} --replicates {planned + more}"
+
+
+def fresh_command(frames: StudyFrames, more: int) -> str:
+    """``ganstudy extend STUDY --replicates TOTAL`` of a study with a protocol: TOTAL fresh seeds of each confirmed
+    setting, ``more`` beside those planned."""
+    name, fresh = _study(frames), frames.confirmed
+    if not name or not len(fresh) or not frames.spec.get("protocol"):
+        return ""
+    planned = int(fresh.groupby(["loss", "configuration_key"])["replicate"].size().max())
     return f"ganstudy extend {name} --replicates {planned + more}"
 
 
@@ -32,28 +51,44 @@ def most_seeds(contrasts: pd.DataFrame) -> int:
     return int(needed.max()) if len(needed) else 0
 
 
-def rates_command(frames: StudyFrames, rates: Sequence[float]) -> str:
-    """``ganstudy extend STUDY --learning-rates 1e-5,3e-2``."""
-    name = _study(frames)
-    return f"ganstudy extend {name} --learning-rates {','.join(map(rate_text, rates))}" if name and rates else ""
+def widening(frames: StudyFrames, ends: Sequence[str]) -> str:
+    """What looks beyond the named ends (low, high) of the learning rates, as a clause; "" where that is not known.
 
-
-def rates_beyond(frames: StudyFrames, ends: Sequence[str]) -> list[float]:
-    """The next learning rate beyond each named end (low, high) of a grid: one more step of its own spacing.
-
-    None where settings were drawn, or the players have rates of their own.
+    A finished grid is extended by one more step of its own spacing; where settings were drawn, stopped or confirmed a
+    wider search is a new study, and the clause says which learning rates it has.
     """
-    runs = frames.explored.runs
-    search = frames.spec.get("search")
-    gridded = not (isinstance(search, dict) and search.get("method", "grid") != "grid")
-    if "learning_rate" not in runs or not gridded:
-        return []
-    rates = sorted(set(runs["learning_rate"].dropna().astype(float)))
-    if len(rates) < 2:
-        return []
-    steps = {"low": (rates[0], rates[1]), "high": (rates[-1], rates[-2])}
-    beyond = [outer * outer / inner for end, (outer, inner) in steps.items() if end in ends]
-    return [float(f"{rate:.2g}") for rate in beyond if math.isfinite(rate) and rate > 0]
+    runs, name = frames.explored.runs, _study(frames)
+    rates = sorted(set(runs["learning_rate"].dropna().astype(float))) if "learning_rate" in runs else []
+    if len(rates) < 2 or not ends or not name:
+        return ""
+    method = mapping(frames.spec.get("search")).get("method", "grid")
+    if method != "grid":
+        low, high = declared_range(frames, "learning_rate", np.array(rates))
+        wider = low / 10 if "low" in ends else low, high * 10 if "high" in ends else high
+        line = f"learning_rate: {{low: {rate_text(wider[0])}, high: {rate_text(wider[1])}, scale: log}}"
+        return f"a new study with `{line}` would tell"
+    beyond = [_next(rates, end) for end in ends]
+    if frames.spec.get("protocol") or not _unstopped(frames):
+        listed = ", ".join(map(rate_text, sorted([*rates, *beyond])))
+        return f"a new study with `learning_rate: [{listed}]` would tell"
+    return f"`ganstudy extend {name} --learning-rates {','.join(map(rate_text, beyond))}` widens it"
+
+
+def _next(rates: Sequence[float], end: str) -> float:
+    """One more step of the grid's own spacing beyond an end."""
+    outer, inner = (rates[0], rates[1]) if end == "low" else (rates[-1], rates[-2])
+    return float(f"{outer * outer / inner:.2g}")
+
+
+def declared_range(frames: StudyFrames, name: str, levels: Floats) -> tuple[float, float]:
+    """The range that the study file declares for a factor; where it lists values, their ends (``levels`` ascending)."""
+    for section in ("nuisance", "scientific"):
+        found = mapping(mapping(frames.spec.get(section)).get(name))
+        if {"low", "high"} <= found.keys():
+            low, high = float(found["low"]), float(found["high"])
+            if low <= levels[0] and levels[-1] <= high:
+                return low, high
+    return float(levels[0]), float(levels[-1])
 
 
 def open_ends(tables: Mapping[str, pd.DataFrame]) -> list[str]:

@@ -17,12 +17,12 @@ import pandas as pd
 from scipy import stats
 
 from analysis.arms import UNSTABLE, Arm, event
+from analysis.commands import declared_range
 from analysis.compare import ALPHA, CONTRAST_COLUMNS, DELTA, ENDINGS
 from analysis.estimators import Floats, holm, wilson
 from analysis.frames import PENALTY_PARAMETERS, StudyFrames
 from analysis.tuned import LOTTERY_RUNS, failure_in, tuned_success_of
 from analysis.verdicts import Rule, decide
-from analysis.wording import mapping
 
 TUNED_FILES: tuple[str, ...] = ("tuned", "tuned_contrasts", "tuned_space")
 """Tables that the report of a study with a confirming phase has beside those of every study."""
@@ -231,14 +231,3 @@ def _place(frames: StudyFrames, name: str, value: float, levels: Floats) -> dict
 
 
 _MOST_LEVELS = 14  # more distinct values were drawn, not crossed
-
-
-def declared_range(frames: StudyFrames, name: str, levels: Floats) -> tuple[float, float]:
-    """The range that the study file declares for a factor; where it lists values, their ends."""
-    for section in ("nuisance", "scientific"):
-        found = mapping(mapping(frames.spec.get(section)).get(name))
-        if {"low", "high"} <= found.keys():
-            low, high = float(found["low"]), float(found["high"])
-            if low <= levels[0] and levels[-1] <= high:
-                return low, high
-    return float(levels[0]), float(levels[-1])

@@ -71,7 +71,16 @@ def _share_row(axes: Axes, level: int, row: Row) -> None:
     ):
         at = level + shift
         axes.plot([row[low], row[high]], [at] * 2, color=colour, linewidth=3.6, alpha=0.45, solid_capstyle="butt")
-        axes.plot([row[name]], [at], marker="o", color=colour, markersize=6.5, markeredgecolor="white", zorder=4)
+        axes.plot(
+            [row[name]],
+            [at],
+            marker="o",
+            color=colour,
+            markersize=6.5,
+            markeredgecolor="white",
+            zorder=4,
+            clip_on=False,
+        )
     marks: tuple[tuple[str, dict[str, Any]], ...] = (
         ("explored", {"marker": "D", "markerfacecolor": "white", "markeredgecolor": INK}),
         ("explored_naive", {"marker": "x", "markeredgecolor": SOFT}),

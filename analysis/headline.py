@@ -133,7 +133,7 @@ def _open_sentence(frames: StudyFrames, pairs: Sequence[Row]) -> str:
     named = [f"{pair['loss_a']} against {pair['loss_b']} ({_settle(pair)})" for pair in undetermined]
     needed = [int(pair["seeds_needed"]) for pair in undetermined if not pd.isna(pair["seeds_needed"])]
     command = seeds_command(frames, max(needed)) if needed else ""
-    told = f" ({max(needed)} more: {command})" if command else ""
+    told = f"; {command} adds them" if command else ""
     return f"Undetermined: {some(named, 'other pair')}{told}."
 
 

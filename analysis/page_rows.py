@@ -18,6 +18,7 @@ from analysis.frames import StudyFrames
 from analysis.loss_names import page_address
 from analysis.refusals import refusal
 from analysis.wording import (
+    DASH,
     MINUS,
     listed,
     number_text,
@@ -34,24 +35,33 @@ MOST_RUNS_LISTED = 4000
 """Beyond so many runs the page lists cells without their replicates; runs.csv holds them all."""
 
 
+SHARES: tuple[str, ...] = (
+    *("success", "success_low", "success_high"),
+    *("unstable", "unstable_low", "unstable_high"),
+    "lr_decades",
+)
+"""What the leaderboard shows as a dash where the design forbids a share over the space."""
+
+
 def leaderboard(frames: StudyFrames, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """One row per loss, best first."""
     losses = tables["losses"]
     refused = refusal(frames, losses)
     ranks = rank_intervals(losses, tables["contrasts"]).set_index("loss")
     shares = outcome_table(losses).to_dict("records")
+    if refused:
+        losses, shares = losses.assign(**dict.fromkeys(SHARES, math.nan)), [dict.fromkeys(s, math.nan) for s in shares]
     rows = [
-        _board_row(_without_shares(row) if refused else row, share, frames.runs[frames.runs["loss"] == row["loss"]])
-        | {"rank": _span(ranks.loc[row["loss"], "rank_best"], ranks.loc[row["loss"], "rank_worst"])}
+        _board_row(row, share, frames.runs[frames.runs["loss"] == row["loss"]])
+        | {
+            "rank": DASH
+            if refused
+            else _span(ranks.loc[row["loss"], "rank_best"], ranks.loc[row["loss"], "rank_worst"])
+        }
         for row, share in zip(losses.to_dict("records"), shares, strict=True)
     ]
     order = by_success(losses)
     return sorted(rows, key=lambda row: order.index(row["loss"]))
-
-
-def _without_shares(row: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The row with a dash for all that is a share over the space."""
-    return {**row, **dict.fromkeys(["success", "unstable", "lr_decades"], math.nan)}
 
 
 def _board_row(row: Mapping[Any, Any], share: Mapping[Any, Any], runs: pd.DataFrame) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def render(page: PageInput) -> str:
         filters={
             "shown": lambda value, limit=LONG: shown(value, limit=limit),
             "named": breakable,
+            "coded": coded,
             "page": page_address,
             "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
         },
@@ -56,6 +57,12 @@ def breakable(value: object, limit: int = 60) -> Markup:
     """A name, escaped, that may break after its underscores and hyphens."""
     escaped = str(escape(shown(value, limit=limit)))
     return Markup(escaped.replace("_", "_<wbr>").replace("-", "-<wbr>"))  # noqa: S704  (escaped just above)
+
+
+def coded(text: object) -> Markup:
+    """A text of ours, escaped, in which what stands between backticks is code."""
+    parts = str(escape(shown(text, limit=LONG))).split("`")
+    return Markup("".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts)))  # noqa: S704
 
 
 def _context(page: PageInput) -> dict[str, Any]:

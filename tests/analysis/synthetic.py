@@ -145,7 +145,8 @@ def make_frames(
         study=study,
         runs=frame,
         curves=pd.concat(curves, ignore_index=True) if curves else _curve_columns(),
-        spec=_spec(
+        spec=({"protocol": {"name": "tune_then_confirm", "confirm_replicates": 30}} if confirm else {})
+        | _spec(
             study=study,
             losses=losses,
             ks=ks,

@@ -243,7 +243,42 @@ def test_a_selected_setting_at_the_edge_is_named_with_the_command_that_widens_th
     ]
     edge = next(w for w in warnings_list(frames, compare(frames) | tuned_tables(frames)) if w["id"] == "W25")
     assert edge["affected"] == ["hinge (highest learning rate, 0.01)"]
-    assert "`ganstudy extend synthetic --learning-rates 0.1`" in edge["effect"]
+    assert "a new study with `learning_rate: [1e-4, 1e-3, 1e-2, 0.1]` would tell" in edge["effect"]
+    drawn = replace(
+        frames,
+        spec={
+            **frames.spec,
+            "search": {"method": "random"},
+            "nuisance": {"learning_rate": {"low": 1e-4, "high": 1e-2}},
+        },
+    )
+    edge = next(w for w in warnings_list(drawn, compare(drawn) | tuned_tables(drawn)) if w["id"] == "W25")
+    assert "`learning_rate: {low: 1e-4, high: 0.1, scale: log}`" in edge["effect"]
+
+
+def test_more_fresh_seeds_come_with_the_command_that_adds_them():
+    frames = tuned_study(minimax=fresh(14, 30), hinge=fresh(16, 30))
+    tables = compare(frames) | tuned_tables(frames)
+    total = 30 + int(tables["tuned_contrasts"]["seeds_needed"].iloc[0])
+    few = next(w for w in warnings_list(frames, tables) if w["id"] == "W26")
+    assert f"`ganstudy extend synthetic --replicates {total}` adds them" in few["effect"]
+    assert (
+        "ganstudy" not in next(w for w in warnings_list(frames, tables) if w["id"] == "W01")["effect"]
+    )  # it explores no more
+
+
+def test_open_pairs_of_a_grid_come_with_the_total_that_extend_takes():
+    frames = tuned_study()
+    tables = compare(frames)
+    total = 4 + int(tables["contrasts"]["seeds_needed"].iloc[0])
+    found = {w["id"]: str(w["effect"]) for w in warnings_list(frames, {**tables, **stability_profile(frames)})}
+    assert f"`ganstudy extend synthetic --replicates {total}` adds them" in found["W01"]
+    assert f"ganstudy extend synthetic --replicates {total} adds them." in headline(
+        frames, tables["losses"], tables["contrasts"]
+    )
+    assert "`ganstudy extend synthetic --learning-rates 1e-5,0.1` widens it" in found["W02"]
+    pruned = replace(frames, spec={**frames.spec, "scheduler": {"name": "asha"}})
+    assert "ganstudy" not in {w["id"]: w for w in warnings_list(pruned, tables)}["W01"]["effect"]
 
 
 def test_with_tuned_leaves_labels_without_a_confirmed_setting_empty():
