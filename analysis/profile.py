@@ -14,6 +14,7 @@ from analysis.early_warning import early_warning_table
 from analysis.frames import StudyFrames
 from analysis.histories import histories
 from analysis.horizons import horizons_table
+from analysis.importance import importance_table
 from analysis.multiverse import PAIR_COLUMNS, VARIANT_COLUMNS, multiverse
 from analysis.ranges import certified_table, sensitivity_table, zones_table
 from analysis.ranks import quality_table, superiority_table
@@ -40,6 +41,7 @@ PROFILE_FILES: tuple[str, ...] = (
     "shake_runs",
     "cost",
     "horizons",
+    "importance",
 )
 """Tables that the report writes as files of their own; ``superiority`` goes into contrasts.csv."""
 
@@ -72,6 +74,7 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
     """
     frames = frames.explored
     searched = budget_table(frames) if frames.adaptive else None
+    important = importance_table(frames)
     if is_dirac(frames) or frames.adaptive:
         frames, criteria_variants = replace(frames, runs=frames.runs.iloc[:0], curves=frames.curves.iloc[:0]), False
     judged_here = criteria_variants and frames.criteria is not None and len(frames.curves) > 0
@@ -98,6 +101,7 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
         "shake_runs": shake_runs,
         "cost": cost_table(frames, incidence),
         "horizons": horizons_table(frames, found),
+        "importance": important,
     }
 
 

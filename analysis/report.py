@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.compare import ALPHA, DELTA, cells_table, contrasts_table, headline, losses_table, warnings_list
 from analysis.confirmed import TUNED_FILES, tuned_tables, with_tuned
+from analysis.dirac_cells import is_dirac
 from analysis.drawn import Drawn
 from analysis.files import csv_text, json_text, replaced_folder, write_manifest, write_parquet, write_text
 from analysis.frames import StudyFrames
@@ -25,7 +26,7 @@ from analysis.report_markdown import markdown
 from analysis.report_page import render
 from analysis.report_profile import draw_profile
 from analysis.report_text import flow, question
-from analysis.report_tuned import draw_tuned
+from analysis.report_tuned import draw_landscape, draw_tuned
 from analysis.robustness import Robustness, robustness, robustness_cautions
 from trainers.measurement import EVERY_MEASUREMENT, MEASUREMENTS
 
@@ -174,8 +175,12 @@ def data_files(tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
 def _draw(frames: StudyFrames, report: Report, folder: Path) -> tuple[list[PageFigure], pd.DataFrame]:
     """Write every figure below ``folder``; returns them for the page, with the cells of the phase diagrams."""
     figures, cells, explored = [], pd.DataFrame(), frames.explored
+    tables = report.tables
     every: Iterator[Drawn] = chain(
-        draw_all(explored, report.tables), draw_tuned(frames, report.tables), draw_profile(explored, report.tables)
+        draw_all(explored, tables),
+        draw_tuned(frames, tables),
+        () if is_dirac(explored) else draw_landscape(explored, tables),
+        draw_profile(explored, tables),
     )
     for drawn in every:
         cells = drawn.tables.get("phase_diagrams", cells)

@@ -14,6 +14,7 @@ from analysis.figures_early import early_words
 from analysis.figures_style import OUTCOMES
 from analysis.files import plain
 from analysis.frames import StudyFrames
+from analysis.importance import importance_rows
 from analysis.loss_names import page_address
 from analysis.page_input import PageInput
 from analysis.page_rows import cell_rows, leaderboard, pair_commands, pair_rows
@@ -85,6 +86,7 @@ def _context(page: PageInput) -> dict[str, Any]:
         "profile": profile_rows(page.tables),
         "horizon": horizon_words(page.tables),
         "certify": certify_words(page.tables),
+        "importance": importance_rows(page.tables),
         "early": early_words(page.tables["early_warning"]),
         "robustness": robustness_words(page.robustness) if len(page.tables["profile"]) else "",
         "spaces": space_rows(page.tables),

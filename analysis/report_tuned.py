@@ -11,9 +11,12 @@ import pandas as pd
 from analysis.cautions_tuned import outermost
 from analysis.compare import ALPHA, DELTA
 from analysis.drawn import Drawn
+from analysis.figures_cells import rate_factor
+from analysis.figures_landscape import is_gridded, landscape_figure
 from analysis.figures_tuned import tuned_figure
 from analysis.frames import StudyFrames
 from analysis.headline_tuned import setting_text
+from analysis.landscape import landscape_table, selected_places
 from analysis.tuned import LOTTERY_RUNS
 from analysis.wording import counted, listed, p_text, percent, percent_range, points, short_verdict
 
@@ -43,6 +46,33 @@ def draw_tuned(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
             "cross: the share it saw there, which selection inflates. "
             + ("Right: where the learning rate sits; a triangle is at the edge. " if _has_rates(tables) else "")
             + f"Inference target: the selected setting, uncertainty over seeds ({CONDITIONAL})."
+        ),
+    )
+
+
+def draw_landscape(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
+    """Success over learning rate and penalty weight (or k); none where a grid has no second factor to show."""
+    table = landscape_table(frames, tables["losses"])
+    if not len(table):
+        return
+    selected = selected_places(tables["tuned"], table) if "tuned" in tables else {}
+    drawn = [label for label, own in table.groupby("loss") if not is_gridded(own)]
+    how = (
+        "Contours at a quarter, a half and three quarters: kernel mean of the settings' shares (Gaussian, Scott's width on "
+        "both axes, blank beyond two widths of every setting), a guide for the eye without an interval. "
+        if drawn
+        else "Fill and text: converged/judged, settings that differ in other factors pooled. "
+    )
+    sampled = "An adaptive sampler chose where to look. " if frames.adaptive else ""
+    name = (rate_factor(frames.runs) or "learning_rate").replace("_", " ")
+    yield Drawn(
+        name="landscape",
+        figure=landscape_figure(table, selected, rate_name=name),
+        tables={"landscape": table},
+        alt="Share of converged runs over the learning rate and the penalty weight or k, one panel per loss",
+        caption=(
+            f"Success over two factors at once. {how}{sampled}n = {int(table['judged'].sum())} judged runs at "
+            f"{int(table['settings'].sum())} settings. Inference target: each setting by itself."
         ),
     )
 
