@@ -53,7 +53,8 @@ def merge_plans(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if held is None or int(entry["replicates"]) >= int(held["replicates"]):
             configurations[identity] = entry
     merged["configurations"] = list(configurations.values())
-    merged["cohorts"] = [cohort for plan in plans for cohort in plan.get("cohorts", ())]
+    cohorts = [cohort for plan in plans for cohort in plan.get("cohorts", ())]
+    merged["cohorts"] = list({str(cohort["cohort"]): cohort for cohort in cohorts}.values())  # a later plan holds all
     return merged
 
 

@@ -11,15 +11,24 @@ from typing import TYPE_CHECKING, Any
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, write_atomic, write_json
 from study.interruption import Interrupted, Interruption
+from study.launches import launch_id
+from study.objective import Objective
 from study.offline import Nowhere, require_answer
+from study.plan import make_plan
 from study.progress import TRAINING, Ledger, Progress, work_of
+from study.protocol import phase_of
 from study.ray_doorway import any_node_alive, ray_session, studies_on_cluster, total_resources
+from study.rungs import was_stopped
+from study.search_rules import REDUCTION_FACTOR, rung_evaluations
 from study.share import FairShare, Share, queued_share, require_room, share_of
 from study.tally import Tally
 
 if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search import Searcher
     from rich.console import Console
 
+    from study.configurations import Configuration
     from study.plan import Plan
     from study.spec import StudySpec
     from study.tracking import BackgroundTracker, Tracker
@@ -30,15 +39,28 @@ _PUBLISH_EVERY_S = 2.0
 
 
 class Attempt:
-    """Trains the plan's unfinished cohorts and tells MLflow; ``record`` is the content of launch.json."""
+    """Trains the unfinished cohorts of one launch and tells MLflow; ``record`` is the content of launch.json."""
 
     def __init__(
-        self, folder: StudyFolder, spec: StudySpec, plan: Plan, record: Mapping[str, Any], *, console: Console | None
+        self,
+        folder: StudyFolder,
+        spec: StudySpec,
+        plan: Plan,
+        record: Mapping[str, Any],
+        *,
+        number: int = 1,
+        console: Console | None,
     ) -> None:
-        self._folder, self._spec, self._plan, self._record = folder, spec, plan, record
-        self._progress = Progress(spec.study, Ledger(work=work_of(plan)), console=console)
+        self._folder, self._spec, self._record = folder, spec, record
+        self._whole, self._number = plan, number
+        plan = self._plan = plan.of_launch(number)
+        ledger = Ledger(work=work_of(plan), to_come=plan.to_come, members_to_come=plan.declared_replicates)
+        phase = phase_of(spec, self._whole, number) or ("" if number == 1 else f"launch {number}")
+        title = f"{spec.study} ({phase})" if phase else spec.study
+        self._progress = Progress(title, ledger, console=console)
         self._interruption = Interruption(folder, announce=self._progress.note)
         self._tally = Tally(folder=folder, plan=plan)
+        self._tracker: BackgroundTracker | None = None
         self._published_at = float("-inf")
 
     @property
@@ -68,7 +90,7 @@ class Attempt:
         write_json(folder.launch_file, self._record)
         write_atomic(folder.spec_file, self._spec.dump())
         if not folder.plan_file.exists():
-            write_json(folder.plan_file, self._plan.to_json())
+            write_json(folder.plan_file, self._whole.to_json())
         for entry in self._plan.cohorts:
             folder.failure_file(entry.cohort).unlink(missing_ok=True)  # a resume tries failed cohorts again
 
@@ -76,7 +98,8 @@ class Attempt:
         self._progress.enter("measuring the references")
         from study.reference import prepare_references
 
-        prepare_references(self._folder, self._plan)
+        # a search varies no target: a stand-in for what it will choose has the same
+        prepare_references(self._folder, self._plan if self._plan.configurations else make_plan(self._spec, workers=1))
         for entry in self._plan.cohorts:
             self._look_at(entry.cohort)
 
@@ -87,14 +110,14 @@ class Attempt:
         found = newest_checkpoint(self._folder.cohort(cohort))
         for line in found.damaged:
             self._progress.note(f"{cohort}: damaged checkpoint passed over ({line})")
-        if found.checkpoint is not None and found.checkpoint.complete:
+        if found.checkpoint is not None and (found.checkpoint.complete or was_stopped(self._folder, cohort)):
             self._progress.ledger.finished(cohort, self._tally.judge(cohort, found.checkpoint, failed=False))
 
     def _track_and_train(self) -> None:
         from study.tracking import BackgroundTracker
 
-        background = BackgroundTracker(self._writer())
-        background.open(launch=self._record["launch"])  # takes seconds, and so does Ray: both at once
+        background = self._tracker = BackgroundTracker(self._writer())
+        background.open(launch=launch_id(self._folder, self._number))  # takes seconds, and so does Ray: both at once
         self._interruption.last_words = lambda: background.close("KILLED", timeout_s=1.0)
         status = "KILLED"
         try:
@@ -118,11 +141,11 @@ class Attempt:
             return Nowhere()
         uri = self._record["tracking_uri"]
         require_answer(uri, shown=readable_uri(uri))
-        return make_tracker(self._folder, self._spec, self._plan, uri)
+        return make_tracker(self._folder, self._spec, self._whole, uri, number=self._number)
 
     def _train(self, tracker: BackgroundTracker) -> None:
         cohorts = [entry.cohort for entry in self._plan.cohorts if entry.cohort not in self._progress.ledger.ended]
-        if not cohorts:
+        if not cohorts and not self._plan.to_come:
             self._progress.enter("opening MLflow")
             tracker.opened()
             self._progress.note("nothing is left to train")
@@ -148,6 +171,7 @@ class Attempt:
             tracker=tracker,
             interruption=self._interruption,
             count_outcomes=self._outcomes,
+            was_stopped=lambda cohort: was_stopped(self._folder, cohort),
             record_death=self._record_death,
             publish=self._publish,
             cluster_alive=any_node_alive,
@@ -155,13 +179,13 @@ class Attempt:
         tuner = build_tuner(
             trainable,
             constants=self._constants(cpus=share.cpus, gpus=share.gpus),
-            cohorts=cohorts,
+            searcher=self._searcher(cohorts, limit),
+            trials=len(cohorts) + self._plan.to_come,
+            scheduler=self._scheduler(),
             share=share,
             storage=self._folder.tune,
             attempt=self._record["attempt"],
             callback=listener,
-            stopping=self._interruption.poll,
-            limit=limit,
             shared=self._record["address"] is not None,
         )
         self._interruption.training = True
@@ -174,6 +198,52 @@ class Attempt:
             self._interruption.training = False
             self._interruption.poll(at_once=True)  # the trials may have seen the stop file before us
 
+    def _searcher(self, cohorts: list[str], limit: Callable[[], int]) -> Searcher:
+        """What hands out the unfinished cohorts, and, in an adaptive search, makes new ones."""
+        if self._spec.search.method != "optuna" or self._number > 1:
+            from study.search import PlanOrder
+
+            return PlanOrder(cohorts, stopping=self._interruption.poll, limit=limit)
+        from study.adaptive import EqualBudgets, open_search
+
+        suggestions = open_search(self._folder, self._spec, self, ended=self._progress.ledger.ended)
+        return EqualBudgets(suggestions, book=self, unfinished=cohorts, stopping=self._interruption.poll, limit=limit)
+
+    def _scheduler(self) -> TrialScheduler | None:
+        """What may end a cohort early; in a later launch nothing does."""
+        scheduler, evaluations = self._spec.scheduler, self._spec.budget.evaluations
+        if scheduler.name != "asha" or self._number > 1:
+            return None
+        from study.early_stopping import RungScheduler
+
+        return RungScheduler(
+            self._folder,
+            [entry.cohort for entry in self._plan.cohorts],
+            first=rung_evaluations(scheduler, evaluations)[0],
+            evaluations=evaluations,
+            reduction_factor=float(scheduler.reduction_factor or REDUCTION_FACTOR),
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """As it is now: an adaptive search makes it grow."""
+        return self._plan
+
+    def grow(self, configuration: Configuration) -> str:
+        """Takes a configuration into the plan, on the disk first, and names its cohort."""
+        self._whole = self._whole.grown([configuration])
+        write_json(self._folder.plan_file, self._whole.to_json())
+        self._plan = self._whole.of_launch(self._number)
+        self._tally.plan = self._plan
+        self._progress.ledger.expect(work_of(self._plan), to_come=self._plan.to_come)
+        if self._tracker is not None:
+            self._tracker.grow(self._plan)
+        return self._plan.cohorts[-1].cohort
+
+    def value(self, cohort: str) -> float | None:
+        """What the search is told of an ended cohort; None where it has not ended, or failed."""
+        return self._tally.value(cohort, Objective.from_plain(self._spec.search.objective))
+
     def _share(self, cluster: Mapping[str, float]) -> tuple[Share, Callable[[], int]]:
         """What a trial gets, and how many may be under way; a cluster may grow, and may be used by other studies."""
         resources = self._spec.resources
@@ -184,7 +254,7 @@ class Attempt:
         fair = FairShare(studies=studies_on_cluster, slots=lambda: share_of(total_resources(), resources).concurrent)
         if share.gpus == 0 and resources.device == "auto":
             self._progress.note("the cluster has no GPU: trials train on CPU")
-        return queued_share(share, resources, cohorts=len(self._plan.cohorts)), fair
+        return queued_share(share, resources, cohorts=len(self._plan.cohorts) + self._plan.to_come), fair
 
     def _constants(self, *, cpus: float, gpus: float) -> dict[str, Any]:
         """What every trial is told, as plain JSON."""
@@ -197,7 +267,12 @@ class Attempt:
             "cpus": cpus,
             "gpus": gpus,
             "checkpoint_every_s": checkpoint_every_s(),
+            "rungs": self._rungs(),
         }
+
+    def _rungs(self) -> list[int]:
+        """The evaluations at which a cohort waits for a verdict; none in a later launch."""
+        return list(rung_evaluations(self._spec.scheduler, self._spec.budget.evaluations)) if self._number == 1 else []
 
     def _outcomes(self, cohort: str) -> Counter[str]:
         return self._tally.state(cohort).outcomes
@@ -242,8 +317,8 @@ def checkpoint_every_s() -> float:
         raise BadInput(f"GANSTUDY_CHECKPOINT_EVERY_S must be a number of seconds, got {text!r}") from problem
 
 
-def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri: str) -> Tracker:
-    """The MLflow writer of a study whose references were made."""
+def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri: str, *, number: int = 1) -> Tracker:
+    """The MLflow writer of one launch of a study whose references were made."""
     from study.mlflow_client import set_client_defaults
     from study.reference import read_references
     from study.tracking import Tracker
@@ -257,6 +332,8 @@ def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri:
         replicate_runs=spec.tracking.replicate_runs,
         criteria=spec.criteria,
         reference=read_references(folder),
+        number=number,
+        phase=phase_of(spec, plan, number),
     )
 
 

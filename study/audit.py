@@ -64,23 +64,26 @@ def _violations(
     yield from files.violations()
     if mlflow:
         from study.audit_mlflow import StoreAudit
-        from study.launch import ran_offline, recorded_store
+        from study.delivery import recorded_store
+        from study.launches import ran_offline
         from study.reference import read_references
         from study.spec import StudySpec
 
-        launch, uri = recorded_store(folder, tracking_uri=tracking_uri)
+        launches, uri = recorded_store(folder, tracking_uri=tracking_uri)
         if ran_offline(folder):
             text = "the last attempt ran offline: `ganstudy sync` sends its results"
-            yield Violation(invariant="I1", subject=f"launch {launch}", text=text)
+            yield Violation(invariant="I1", subject=f"launch {launches[max(launches)]}", text=text)
             return
-        store = StoreAudit(
-            plan,
-            files.cohorts,
-            launch=launch,
-            tracking_uri=uri,
-            running=running,
-            checked=checked,
-            criteria=StudySpec.from_file(folder.spec_file, import_code=False).criteria,
-            references=read_references(folder),
-        )
-        yield from store.violations()
+        criteria = StudySpec.from_file(folder.spec_file, import_code=False).criteria
+        for number, launch in launches.items():
+            store = StoreAudit(
+                plan.of_launch(number),
+                files.cohorts,
+                launch=launch,
+                tracking_uri=uri,
+                running=running,
+                checked=checked,
+                criteria=criteria,
+                references=read_references(folder),
+            )
+            yield from store.violations()

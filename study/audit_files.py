@@ -15,6 +15,7 @@ from study.audit_rules import Violation
 from study.checkpoint import Checkpoint, newest_checkpoint
 from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, lock_holder
+from study.rungs import read_rungs
 from trainers.program import evaluation_steps
 
 if TYPE_CHECKING:
@@ -28,11 +29,12 @@ class CohortFiles:
     checkpoint: Checkpoint | None
     history: pa.Table | None
     failed: bool
+    stopped: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether it trained to its horizon."""
-        return self.checkpoint is not None and self.checkpoint.complete
+        """Whether it trained to its horizon, or to the rung at which it was stopped."""
+        return self.checkpoint is not None and (self.checkpoint.complete or self.stopped)
 
 
 class FileAudit:
@@ -57,10 +59,18 @@ class FileAudit:
             yield Violation(invariant="I6", subject=cohort.cohort, text=f"damaged checkpoint {line}")
         history = found.checkpoint.history() if found.checkpoint else None
         failed = self._folder.failure_file(cohort.cohort).exists()
-        held = self.cohorts[cohort.cohort] = CohortFiles(checkpoint=found.checkpoint, history=history, failed=failed)
+        rungs = read_rungs(self._folder, cohort.cohort)
+        held = self.cohorts[cohort.cohort] = CohortFiles(
+            checkpoint=found.checkpoint, history=history, failed=failed, stopped=rungs.stopped is not None
+        )
         self._checked["cohorts"] += 1
         if history is not None and found.checkpoint is not None:
             yield from self._rows(cohort, history, evaluations=found.checkpoint.evaluations_done)
+        if rungs.stopped is not None and (
+            found.checkpoint is None or found.checkpoint.evaluations_done != rungs.stopped + 1
+        ):
+            text = f"was stopped at evaluation {rungs.stopped}, its checkpoint is of another"
+            yield Violation(invariant="I5", subject=cohort.cohort, text=text)
         if held.complete and failed:
             yield Violation(invariant="I6", subject=cohort.cohort, text="is complete and yet has a failure.json")
 

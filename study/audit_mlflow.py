@@ -33,7 +33,7 @@ Entries = Counter[tuple[int, bytes]]
 
 
 class StoreAudit:
-    """Compares one launch in MLflow with what its checkpoints hold."""
+    """Compares one launch in MLflow with what its checkpoints hold; ``plan`` holds that launch alone."""
 
     def __init__(
         self,
@@ -47,7 +47,8 @@ class StoreAudit:
         criteria: Criteria,
         references: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self._plan, self._cohorts, self._launch = plan, cohorts, launch
+        self._plan, self._launch = plan, launch
+        self._cohorts = {entry.cohort: cohorts[entry.cohort] for entry in plan.cohorts}
         self._criteria, self._references = criteria, references
         self._running, self._checked = running, checked
         self._store = MlflowStore(tracking_uri)
@@ -58,7 +59,7 @@ class StoreAudit:
 
     def violations(self) -> Iterator[Violation]:
         """Everything that is wrong in MLflow."""
-        self._checked |= {"runs": 0, "metrics": 0, "points": 0}
+        self._checked |= {name: self._checked.get(name, 0) for name in ("runs", "metrics", "points")}
         with self._store.readable_failures():
             experiment = self._store.known_experiment(self._plan.study)
             parents = self._store.find(experiment, {KIND: "study", LAUNCH: self._launch})
@@ -74,7 +75,7 @@ class StoreAudit:
             return
         ended = [cohort.complete or cohort.failed for cohort in self._cohorts.values()]
         failed = any(cohort.failed and not cohort.complete for cohort in self._cohorts.values())
-        true = ("FAILED" if failed else "FINISHED") if all(ended) else "KILLED"
+        true = ("FAILED" if failed else "FINISHED") if all(ended) and not self._plan.to_come else "KILLED"
         if parent.info.status != true:
             text = f"the study's run is {parent.info.status}, true is {true}: `ganstudy sync` sends the rest"
             yield Violation(invariant="I4", subject=f"run {parent.info.run_id}", text=text)
@@ -143,6 +144,7 @@ class StoreAudit:
         ended = ended_replicates(
             configuration,
             [Part(checkpoint=part.checkpoint, failed=part.failed) for part in parts],
+            replicates=self._plan.replicates_of(configuration.configuration_key),
             criteria=self._criteria,
             reference=self._references[configuration.target_id],
         )

@@ -6,9 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from study.mlflow_client import first_line
+
+if TYPE_CHECKING:
+    from study.plan import Plan
 
 FIRST_DELAY_S, LAST_DELAY_S = 1.0, 30.0
 _CLOSING_SHARE = 0.5
@@ -28,6 +31,9 @@ class Writer(Protocol):
 
     def open(self, *, launch: str) -> object:
         """The launch's parent run is RUNNING and no run of a dead owner is."""
+
+    def grow(self, plan: Plan) -> None:
+        """The plan has more cohorts now."""
 
     def start(self, cohort: str) -> None:
         """The cohort's runs exist."""
@@ -52,11 +58,15 @@ class _Job:
     failed: bool = False
     status: str = ""
     launch: str = ""
+    plan: Plan | None = None
 
     def run(self, writer: Writer) -> None:
         match self.kind:
             case "open":
                 writer.open(launch=self.launch)
+            case "grow":
+                assert self.plan is not None
+                writer.grow(self.plan)
             case "start":
                 writer.start(self.cohort)
             case "send":
@@ -103,6 +113,10 @@ class BackgroundTracker:
             self._changed.wait_for(lambda: not self._opening())
         if self._refused is not None:
             raise self._refused
+
+    def grow(self, plan: Plan) -> None:
+        """The plan has more cohorts now; to be told before any of them starts."""
+        self._put(_Job(kind="grow", plan=plan))
 
     def start(self, cohort: str) -> None:
         """A cohort began."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from study.errors import BadInput
+from study.folder import home_folder
+
+if TYPE_CHECKING:
+    from study.launch import StudyResult
 
 SPEC = Annotated[Path, typer.Argument(metavar="SPEC", help="A study file; `ganstudy init` writes one to start from.")]
 STUDY = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name, as in its file and in `ganstudy list`.")]
@@ -75,3 +80,38 @@ def existing(path: Path) -> Path:
     if not path.exists():
         raise BadInput(f"{path}: no such file; `ganstudy init {path}` writes a study file to start from")
     return path
+
+
+def command_line() -> str:
+    """What was typed, for launch.json."""
+    return shlex.join(["ganstudy", *sys.argv[1:]])
+
+
+def conclude(result: StudyResult) -> NoReturn:
+    """Says how a launch ended and where its results are, and ends with its exit code."""
+    from study.mlflow_client import readable_uri
+    from study.progress import outcome_text
+
+    console: Console = out()
+    ended = sum(result.counts.values())
+    console.print(f"{result.study}: {ended} of {result.planned} replicates ended", soft_wrap=True)
+    if result.counts:
+        console.print(outcome_text(result.counts))
+    console.print(f"results: {result.home / result.study}", soft_wrap=True)
+    home = f" --home {shlex.quote(str(result.home))}" if result.home != home_folder() else ""
+    name = result.study
+    told = (
+        f"nothing yet (offline); `ganstudy sync {name}{home}` sends it"
+        if result.offline
+        else readable_uri(result.tracking_uri)
+    )
+    console.print(f"MLflow:  {told}", soft_wrap=True)
+    if result.exit_code == 130:
+        console.print(f"interrupted; everything is kept: `ganstudy resume {name}{home}` goes on", soft_wrap=True)
+    elif result.counts.get("failed"):
+        console.print(f"some replicates failed: `ganstudy status {name}{home}` says why", soft_wrap=True)
+    elif result.exit_code == 1:
+        console.print(f"some replicates did not end: `ganstudy resume {name}{home}` goes on", soft_wrap=True)
+    else:
+        console.print(f"next:    `ganstudy {'sync' if result.offline else 'report'} {name}{home}`", soft_wrap=True)
+    raise typer.Exit(result.exit_code)

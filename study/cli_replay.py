@@ -83,7 +83,7 @@ def choose(study: str, *, key: str, replicate: int, home: Path | None) -> Choice
     Raises BadInput for an unknown study, configuration or replicate, and for code of the user's that changed.
     """
     folder = find_study(study, home=home)
-    from study.launch import begun_study
+    from study.begun import begun_study
 
     spec, plan = begun_study(folder)
     configuration = find_configuration(plan, key)

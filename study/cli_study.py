@@ -1,17 +1,14 @@
-"""Commands on one study: plan, run, resume, status, stop, sync, audit, list."""
+"""Commands on one study: plan, run, resume, extend, status, stop, sync, audit, list."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from study import cli_cluster
+from study import cli_cluster, cli_extend
 from study.cli_options import (
     ADDRESS,
     HOME,
@@ -22,6 +19,8 @@ from study.cli_options import (
     SPEC,
     STUDY,
     TRACKING_URI,
+    command_line,
+    conclude,
     err,
     existing,
     out,
@@ -31,7 +30,6 @@ from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, find_study, home_folder, lock_holder, locked
 
 if TYPE_CHECKING:
-    from study.launch import StudyResult
     from study.spec import StudySpec
 
 _STOP_PATIENCE_S = 60.0
@@ -40,7 +38,7 @@ _STOP_PATIENCE_S = 60.0
 def register(app: typer.Typer) -> None:
     """Adds these commands in the order a study's life takes."""
     app.command("list")(list_studies)
-    for command in (plan, run, resume, cli_cluster.submit, status, stop, sync, audit):
+    for command in (plan, run, resume, cli_extend.extend, cli_cluster.submit, status, stop, sync, audit):
         app.command()(command)
 
 
@@ -73,15 +71,15 @@ def plan(
     Takes the options of `run`, so that one command line can be turned into the other.
     """
     from study.cli_plan import plan_json, print_plan
-    from study.plan import plan_for
+    from study.plan import expected_plan
     from study.ray_doorway import local_resources
     from study.share import share_of
 
     checked = _read_spec(spec, overrides)
     machine = local_resources()
-    made, workers = plan_for(checked, machine), share_of(machine, checked.resources).concurrent
+    made, workers = expected_plan(checked, machine), share_of(machine, checked.resources).concurrent
     if as_json:
-        print_json(plan_json(made, workers=workers))
+        print_json(plan_json(checked, made, workers=workers, chosen=checked.search.method != "optuna"))
     else:
         print_plan(checked, made, out(), workers=workers)
 
@@ -98,14 +96,14 @@ def run(
     checked = _read_spec(spec, overrides)
     from study.launch import run as launch
 
-    _conclude(
+    conclude(
         launch(
             checked,
             home=home,
             address=address,
             tracking_uri=tracking_uri,
             offline=offline,
-            command=_command(),
+            command=command_line(),
             console=err(),
         )
     )
@@ -125,14 +123,14 @@ def resume(
     find_study(study, home=home)
     from study.launch import resume as launch
 
-    _conclude(
+    conclude(
         launch(
             study,
             home=home,
             address=address,
             tracking_uri=tracking_uri,
             offline=offline,
-            command=_command(),
+            command=command_line(),
             console=err(),
         )
     )
@@ -188,7 +186,7 @@ def stop(study: STUDY, home: HOME = None, address: ADDRESS = None, tracking_uri:
 def sync(study: STUDY, home: HOME = None, tracking_uri: TRACKING_URI = None) -> None:
     """Send MLflow whatever it missed."""
     folder = find_study(study, home=home)
-    from study.launch import sync_study
+    from study.delivery import sync_study
     from study.mlflow_client import readable_uri
 
     with locked(folder):
@@ -233,42 +231,12 @@ def _read_spec(path: Path, overrides: list[str] | None) -> StudySpec:
     return StudySpec.from_file(path, overrides=overrides or [])
 
 
-def _conclude(result: StudyResult) -> None:
-    """Says how it ended and where the results are."""
-    from study.mlflow_client import readable_uri
-    from study.progress import outcome_text
-
-    console: Console = out()
-    ended = sum(result.counts.values())
-    console.print(f"{result.study}: {ended} of {result.planned} replicates ended", soft_wrap=True)
-    if result.counts:
-        console.print(outcome_text(result.counts))
-    console.print(f"results: {result.home / result.study}", soft_wrap=True)
-    home = f" --home {shlex.quote(str(result.home))}" if result.home != home_folder() else ""
-    name = result.study
-    told = (
-        f"nothing yet (offline); `ganstudy sync {name}{home}` sends it"
-        if result.offline
-        else readable_uri(result.tracking_uri)
-    )
-    console.print(f"MLflow:  {told}", soft_wrap=True)
-    if result.exit_code == 130:
-        console.print(f"interrupted; everything is kept: `ganstudy resume {name}{home}` goes on", soft_wrap=True)
-    elif result.counts.get("failed"):
-        console.print(f"some replicates failed: `ganstudy status {name}{home}` says why", soft_wrap=True)
-    elif result.exit_code == 1:
-        console.print(f"some replicates did not end: `ganstudy resume {name}{home}` goes on", soft_wrap=True)
-    else:
-        console.print(f"next:    `ganstudy {'sync' if result.offline else 'report'} {name}{home}`", soft_wrap=True)
-    raise typer.Exit(result.exit_code)
-
-
 def reconcile_if_died(folder: StudyFolder, *, tracking_uri: str | None = None) -> None:
     """Gives the runs of a launch whose driver was killed their true status; whoever resumes first does it instead."""
     holder = lock_holder(folder)
     if holder is None or holder.alive:
         return
-    from study.launch import reconcile_study
+    from study.delivery import reconcile_study
 
     try:
         with locked(folder):
@@ -285,7 +253,3 @@ def _recorded(tracking_uri: str) -> list[str]:
     from study.mlflow_client import MlflowStore
 
     return MlflowStore(tracking_uri).studies()
-
-
-def _command() -> str:
-    return shlex.join(["ganstudy", *sys.argv[1:]])

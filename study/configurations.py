@@ -97,7 +97,10 @@ def replicate_seed(study_seed: int, configuration_key: str, replicate: int) -> i
 
 
 def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
-    """Every configuration of the study, in the order of its loss entries.
+    """Every configuration of the study, in the order of its loss entries; of an adaptive search a stand-in.
+
+    As many settings as the search will choose, drawn at random: what it is expected to cost, and what can be said of
+    its networks and code before it begins.
 
     Raises SpecError when two labels mean the same configuration, a random search finds too few different ones, or
     networks are too large for a measurement that the study asks for.
@@ -105,14 +108,9 @@ def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
     made: dict[str, Configuration] = {}
     problems = []
     for entry in spec.design.entries:
-        code = code_of(
-            networks=spec.networks["name"],
-            adversarial_loss=entry.adversarial_loss,
-            penalty=entry.penalty,
-            folder=spec.code_folder,
-        )
+        code = entry_code(spec, entry)
         for factors in _assignments(spec, entry):
-            configuration = _configuration(spec, entry, factors, code)
+            configuration = configuration_of(spec, entry, factors, code)
             other = made.setdefault(configuration.configuration_key, configuration)
             if other is not configuration:
                 problems.append(
@@ -126,9 +124,19 @@ def configurations(spec: StudySpec) -> tuple[Configuration, ...]:
     return tuple(made.values())
 
 
+def entry_code(spec: StudySpec, entry: LossEntry) -> str:
+    """The hash of the user's own code that a loss entry runs, empty where everything is registered."""
+    return code_of(
+        networks=spec.networks["name"],
+        adversarial_loss=entry.adversarial_loss,
+        penalty=entry.penalty,
+        folder=spec.code_folder,
+    )
+
+
 def _assignments(spec: StudySpec, entry: LossEntry) -> Iterator[dict[str, Scalar]]:
-    if spec.search.method == "random":
-        return _drawn(spec.design, entry, seed=spec.seed, count=spec.search.configurations or 0)
+    if spec.search.method != "grid":
+        return drawn(spec.design, entry, seed=spec.seed, count=spec.search.configurations or 0)
     return _crossed(spec.design, entry)
 
 
@@ -149,7 +157,7 @@ def _crossed(design: Design, entry: LossEntry) -> Iterator[dict[str, Scalar]]:
                 yield factors
 
 
-def _drawn(design: Design, entry: LossEntry, *, seed: int, count: int) -> Iterator[dict[str, Scalar]]:
+def drawn(design: Design, entry: LossEntry, *, seed: int, count: int) -> Iterator[dict[str, Scalar]]:
     """``count`` different draws.
 
     Every factor has its own stream, and those outside the entry do not know the entry: losses are compared in the same
@@ -162,20 +170,25 @@ def _drawn(design: Design, entry: LossEntry, *, seed: int, count: int) -> Iterat
     for _ in range(_TRIES_PER_CONFIGURATION * count):
         if len(seen) == count:
             return
-        drawn = {name: values.draw(streams[name]) for name, values in design.varied.items()}
-        optimizer = str(drawn.get("optimizer", design.optimizers[0]))
-        updates = str(drawn.get("updates", design.updates[0]))
-        factors = {
-            name: drawn[name] if name in drawn else _only(design, name, optimizer)
-            for name in design.names(optimizer, updates)
-        }
-        factors |= {name: values.draw(own_streams[name]) for name, values in entry.parameters.items()}
+        values = {name: given.draw(streams[name]) for name, given in design.varied.items()}
+        own_values = {name: given.draw(own_streams[name]) for name, given in entry.parameters.items()}
+        factors = assembled(design, values, own_values)
         mark = digest(factors, length=16)
         if mark not in seen:
             seen.add(mark)
             yield factors
     if len(seen) < count:
         raise SpecError([f"search.configurations: {entry.label!r} gave only {len(seen)} different ones (got {count})"])
+
+
+def assembled(design: Design, varied: Mapping[str, Scalar], own: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """All effective factors from the values of those that vary and of the entry's own; unused ones are dropped."""
+    optimizer = str(varied.get("optimizer", design.optimizers[0]))
+    updates = str(varied.get("updates", design.updates[0]))
+    return {
+        name: varied[name] if name in varied else _only(design, name, optimizer)
+        for name in design.names(optimizer, updates)
+    } | dict(own)
 
 
 def _stream(seed: int, name: str) -> np.random.Generator:
@@ -186,7 +199,8 @@ def _only(design: Design, name: str, optimizer: str) -> Scalar:
     return design.values(name, optimizer=optimizer).grid()[0]
 
 
-def _configuration(spec: StudySpec, entry: LossEntry, factors: dict[str, Scalar], code: str) -> Configuration:
+def configuration_of(spec: StudySpec, entry: LossEntry, factors: dict[str, Scalar], code: str) -> Configuration:
+    """The configuration of one setting of a loss entry."""
     parts = {
         "target": (spec.target, spec.design.target_factors),
         "networks": (spec.networks, spec.design.networks_factors),

@@ -38,6 +38,11 @@ class StudyFolder:
         """The operative study file, defaults filled in."""
         return self.root / "spec.yaml"
 
+    def launch_spec_file(self, launch: int) -> Path:
+        """The operative study file of a launch: ``spec-N.yaml`` of an extension that changed it, else the first."""
+        later = (self.root / f"spec-{number}.yaml" for number in range(launch, 1, -1))
+        return next((path for path in later if path.exists()), self.spec_file)
+
     @property
     def plan_file(self) -> Path:
         """The frozen plan: configurations, cohorts, seeds."""
@@ -49,9 +54,19 @@ class StudyFolder:
         return self.root / "launch.json"
 
     @property
+    def selection_file(self) -> Path:
+        """Which configuration of each loss was chosen to be confirmed: written once."""
+        return self.root / "selection.json"
+
+    @property
     def reference_file(self) -> Path:
         """The yardsticks that outcomes are judged by, per target."""
         return self.root / "reference.json"
+
+    @property
+    def journal_file(self) -> Path:
+        """Optuna's storage of an adaptive search: every suggestion and what came of it."""
+        return self.root / "search.journal"
 
     @property
     def lock_file(self) -> Path:
@@ -97,6 +112,10 @@ class StudyFolder:
     def tally_file(self, cohort: str) -> Path:
         """How a complete cohort's replicates ended, for ``status``: made again when it is missing or out of date."""
         return self.cohort(cohort) / "tally.json"
+
+    def rungs_file(self, cohort: str) -> Path:
+        """What early stopping compared of a cohort, and whether it was stopped."""
+        return self.cohort(cohort) / "rungs.json"
 
     def ask_to_stop(self, reason: str) -> None:
         """Writes the stop file: trials checkpoint and return, pending ones end at once."""
@@ -159,7 +178,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Strict JSON (no NaN), keys as given, replaced atomically."""
-    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_atomic(path, json_text(value))
+
+
+def json_text(value: Mapping[str, object]) -> str:
+    """What ``write_json`` writes."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, object]:

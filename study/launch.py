@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import secrets
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from study.attempt import Attempt
+from study.begun import begun_spec, launch_spec, refuse_changed
 from study.configurations import Configuration, configurations
-from study.errors import BadInput, WorkFailed
-from study.folder import StudyFolder, find_study, home_folder, locked, now, read_json, write_json
-from study.plan import Plan, plan_for
+from study.delivery import run_statuses
+from study.errors import BadInput
+from study.extend import Extended, Extension, extended
+from study.factors import Scalar
+from study.folder import StudyFolder, find_study, home_folder, locked, write_atomic, write_json
+from study.launches import code_folder, next_record, remember_launch, remembered
+from study.plan import Plan, plan_for, room
+from study.protocol import confirmation_to_come
 from study.ray_doorway import local_resources, prepare_environment, ray_session
 from study.spec import StudySpec
-from study.tally import read_plan
-from study.user_code import changed_files, code_of, user_sources
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from study.tracking import Tracker
-
-_PACKAGES = ("ganstudy", "ray", "torch", "mlflow", "numpy")
+from study.tally import Tally, read_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +40,16 @@ class StudyResult:
     planned: int
     exit_code: int
     offline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a study is run this time: part of no result."""
+
+    address: str | None
+    tracking_uri: str | None
+    offline: bool
+    command: str
 
 
 def run(
@@ -68,18 +73,17 @@ def run(
     folder = StudyFolder(home_folder(home), checked.study)
     address = None if address == "local" else address
     if folder.plan_file.exists():
-        _refuse_changed(folder, checked)
+        checked = refuse_changed(folder, checked)
     else:
         _rehearse(configurations(checked))  # what is wrong with it is told before anything is created or started
+    options = Options(address=address, tracking_uri=tracking_uri, offline=offline, command=command)
     with locked(folder):
         plan = _frozen_plan(folder)
         if plan is None:
             plan = plan_for(checked, _resources(folder, address))
         else:
-            _refuse_changed(folder, checked)  # another launch may have begun it just before us
-        record = _record(folder, checked, address=address, tracking_uri=tracking_uri, command=command)
-        record["offline"] = offline
-        return _attempt(folder, checked, plan, record, console)
+            checked = refuse_changed(folder, checked)  # another launch may have begun it just before us
+        return _attempt(folder, checked, plan, options, console)
 
 
 def resume(
@@ -97,8 +101,8 @@ def resume(
     Raises BadInput for an unknown study, WorkFailed as ``run`` does.
     """
     folder = find_study(study, home=home)
-    spec = _begun_spec(folder)
-    address = address or str(_remembered(folder).get("address") or "") or None
+    spec = begun_spec(folder)
+    address = address or str(remembered(folder).get("address") or "") or None
     return run(
         spec,
         home=folder.home,
@@ -110,82 +114,143 @@ def resume(
     )
 
 
-def begun_study(folder: StudyFolder) -> tuple[StudySpec, Plan]:
-    """The spec and the frozen plan of a study that was begun; its own code, if any, can be imported from now on.
+def extend(
+    study: str,
+    *,
+    replicates: int | None = None,
+    learning_rates: Sequence[float] = (),
+    add: Mapping[str, Sequence[Scalar]] | None = None,
+    only: Sequence[str] = (),
+    home: str | Path | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    offline: bool = False,
+    command: str = "",
+    console: Console | None = None,
+) -> StudyResult:
+    """Adds seeds or cells to a study that has ended, as another launch, and trains what is new.
 
-    Raises BadInput where that code is no longer what the study was begun with: it would train something else.
+    ``replicates`` is the new total of each configuration (of the losses in ``only``, by label; all where it is empty);
+    ``learning_rates`` and ``add`` (factor -> values) are crossed with what a grid has. What exists stays as it is. Cut
+    short, the same call, ``run`` or ``resume`` goes on. Raises BadInput for an unknown study, one that has not ended,
+    and for what is no extension; WorkFailed as ``run`` does.
     """
-    spec = _begun_spec(folder)
-    _refuse_changed(folder, spec)
-    code = str(_code_folder(folder, spec))
-    if code not in sys.path:
-        sys.path.append(code)
-    return spec, read_plan(folder)
+    folder = find_study(study, home=home)
+    refuse_changed(folder, begun_spec(folder))
+    cells = {**({"learning_rate": tuple(learning_rates)} if learning_rates else {}), **(add or {})}
+    asked = Extension(replicates=replicates, cells=cells, only=only)
+    address = address or str(remembered(folder).get("address") or "") or None
+    options = Options(
+        address=None if address == "local" else address, tracking_uri=tracking_uri, offline=offline, command=command
+    )
+    with locked(folder):
+        plan = _extended_plan(folder, read_plan(folder), asked, options)
+        first = plan.launches[-1]
+        return _attempt(folder, begun_spec(folder), plan, options, console, first=first)
 
 
-def sync_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> str:
-    """Sends MLflow whatever it missed of a study whose lock is held, and returns the store's URI."""
-    tracker, uri = _recorded_tracker(folder, tracking_uri=tracking_uri)
-    tracker.open(launch=_launch(folder))
-    with tracker.readable_failures():
-        tracker.sync()
-        tracker.close(_run_status(folder))
-    if ran_offline(folder):
-        write_json(folder.launch_file, {**_remembered(folder), "tracking_uri": uri, "offline": False})
-    return uri
+def _extended_plan(folder: StudyFolder, plan: Plan, asked: Extension, options: Options) -> Plan:
+    """The plan with the extension, which is on the disk then: from here on, every resume goes on with it."""
+    last = plan.launches[-1]
+    code = code_folder(folder, begun_spec(folder))
+    if not _has_ended(folder, plan):
+        before = plan.until(last - 1)
+        if (
+            last == 1
+            or _grown(before, extended(launch_spec(folder, last - 1), before, asked, code=code)) != plan.by_key
+        ):
+            name = plan.study
+            raise BadInput(f"study {name!r} has not ended: `ganstudy resume {name}` goes on with it, then extend it")
+        return plan
+    found = extended(launch_spec(folder, last), plan, asked, code=code)
+    if not found.made:
+        raise BadInput(
+            f"--replicates: study {plan.study!r} has them already; it is the new total of each configuration"
+        )
+    _rehearse([entry for entry in found.made if entry.configuration_key not in plan.by_key])
+    size = begun_spec(folder).resources.cohort_size
+    fitting = room(found.spec, _resources(folder, options.address))
+    grown = plan.grown(found.made, size=size, **fitting, launch=last + 1, phase=found.phase)
+    spec_file = folder.root / f"spec-{last + 1}.yaml"
+    if found.spec.spec_hash != launch_spec(folder, last).spec_hash:
+        write_atomic(spec_file, found.spec.dump())
+    else:
+        spec_file.unlink(missing_ok=True)  # of an extension that ended before it began
+    write_json(folder.plan_file, grown.to_json())
+    remember_launch(folder, number=last + 1, purpose=found.purpose, command=options.command)
+    return grown
 
 
-def ran_offline(folder: StudyFolder) -> bool:
-    """Whether the last attempt told MLflow nothing and nobody has sent its results since."""
-    return bool(_remembered(folder).get("offline"))
+def _grown(plan: Plan, found: Extended) -> Mapping[str, Configuration]:
+    return {**plan.by_key, **{entry.configuration_key: entry for entry in found.made}}
 
 
-def recorded_store(folder: StudyFolder, *, tracking_uri: str | None = None) -> tuple[str, str]:
-    """The study's launch, and the URI of the MLflow store that its results go to."""
-    return _launch(folder), _tracking_uri(folder, tracking_uri)
-
-
-def reconcile_study(folder: StudyFolder, *, tracking_uri: str | None = None) -> None:
-    """Gives the runs of a launch whose driver died their true status; the lock is held.
-
-    A driver that died after the last replicate ended left nothing to resume: its results are sent, too.
-    """
-    if ran_offline(folder):
-        return
-    if _run_status(folder) != "KILLED":
-        sync_study(folder, tracking_uri=tracking_uri)
-        return
-    tracker, _ = _recorded_tracker(folder, tracking_uri=tracking_uri)
-    tracker.reconcile(launch=_launch(folder))
-
-
-def _run_status(folder: StudyFolder) -> str:
-    """The true status of the study's run while nobody runs it."""
-    from study.status import study_status
-
-    state = study_status(folder, outcomes=False)
-    if state.done + state.failed < state.planned:
-        return "KILLED"
-    return "FAILED" if state.failed else "FINISHED"
+def _has_ended(folder: StudyFolder, plan: Plan) -> bool:
+    """Whether every replicate there will be has its result."""
+    statuses = set(run_statuses(folder).values())
+    return statuses == {"FINISHED"} and not confirmation_to_come(begun_spec(folder), plan)
 
 
 def _attempt(
-    folder: StudyFolder, spec: StudySpec, plan: Plan, record: dict[str, Any], console: Console | None
+    folder: StudyFolder, spec: StudySpec, plan: Plan, options: Options, console: Console | None, *, first: int = 1
 ) -> StudyResult:
+    """One attempt at each launch of the plan from the ``first`` on; those before have ended and are left alone."""
     prepare_environment(folder.home)
-    attempt = Attempt(folder, spec, plan, record, console=console)
-    attempt.run()
-    counts: Counter[str] = attempt.counts
-    ended = sum(counts.values()) == plan.replicates
+    counts = _counts_before(folder, plan, first)
+    number, interrupted = first, False
+    while number in plan.launches and not interrupted:
+        record = next_record(folder, spec, **asdict(options))
+        attempt = Attempt(folder, spec, plan, record, number=number, console=console)
+        attempt.run()
+        counts += attempt.counts
+        interrupted = attempt.interrupted
+        number, plan = number + 1, read_plan(folder)
+        if not interrupted:
+            plan = _confirming_plan(folder, spec, plan, options, console)
+    planned = plan.replicates + confirmation_to_come(spec, plan)
+    ended = sum(counts.values()) == planned
     return StudyResult(
         study=spec.study,
         home=folder.home,
         tracking_uri=record["tracking_uri"],
         counts=dict(counts),
-        planned=plan.replicates,
-        offline=bool(record["offline"]),
-        exit_code=130 if not ended and attempt.interrupted else 1 if not ended or counts["failed"] else 0,
+        planned=planned,
+        offline=options.offline,
+        exit_code=130 if not ended and interrupted else 1 if not ended or counts["failed"] else 0,
     )
+
+
+def _counts_before(folder: StudyFolder, plan: Plan, launch: int) -> Counter[str]:
+    """Outcomes of the replicates of earlier launches."""
+    tally = Tally(folder=folder, plan=plan)
+    earlier = [entry.cohort for entry in plan.cohorts if entry.launch < launch]
+    return sum((tally.state(cohort).outcomes for cohort in earlier), Counter())
+
+
+def _confirming_plan(
+    folder: StudyFolder, spec: StudySpec, plan: Plan, options: Options, console: Console | None
+) -> Plan:
+    """The plan, with the fresh seeds of what was chosen once all that was to be explored has its result."""
+    if not confirmation_to_come(spec, plan):
+        return plan
+    console = console or Console(stderr=True)
+    if run_statuses(folder)[1] != "FINISHED":
+        text = (
+            f"nothing is chosen yet: replicates failed, and the choice waits for all (`ganstudy resume {plan.study}`)"
+        )
+        console.print(text, soft_wrap=True, markup=False)
+        return plan
+    from study.confirm import confirmed
+    from study.results import run_name
+
+    grown = confirmed(folder, spec, plan, room(spec, _resources(folder, options.address)))
+    write_json(folder.plan_file, grown.to_json())
+    remember_launch(folder, number=grown.launches[-1], purpose="confirm", command=options.command)
+    for key in dict.fromkeys(key for key, _ in grown.phases):
+        name = run_name(grown.configuration(key), grown.configurations)
+        seeds = f"{spec.protocol.confirm_replicates if spec.protocol else 0} fresh seeds"
+        console.print(f"{plan.study}: explored; {name} is confirmed with {seeds}", soft_wrap=True, markup=False)
+    return grown
 
 
 def _rehearse(made: Sequence[Configuration]) -> None:
@@ -206,55 +271,6 @@ def _as_spec(spec: StudySpec | Mapping[str, Any] | str | Path) -> StudySpec:
     return StudySpec.from_dict(spec) if isinstance(spec, Mapping) else StudySpec.from_file(spec)
 
 
-def _begun_spec(folder: StudyFolder) -> StudySpec:
-    """The operative spec; code named by import path lies beside the file that was first run, not here."""
-    if not folder.spec_file.exists():
-        raise WorkFailed(f"{folder.spec_file} is missing; run the study file again to go on")
-    return StudySpec.from_file(folder.spec_file, import_code=False)
-
-
-def _refuse_changed(folder: StudyFolder, spec: StudySpec) -> None:
-    """Raises BadInput when ``spec``, or the user's code it names, is not what the study was begun with."""
-    plan = read_plan(folder)
-    lines: list[str] = []
-    if plan.spec_hash != spec.spec_hash:
-        lines = _begun_spec(folder).difference(spec)
-    else:
-        code_folder = _code_folder(folder, spec)
-        sources = user_sources(spec.operative, folder=code_folder)
-        if sources and _runs_other_code(plan, code_folder):
-            lines = changed_files(_remembered(folder).get("code", {}), sources) or ["your own code"]
-    if lines:
-        raise BadInput(
-            "\n".join(
-                [
-                    f"study {spec.study!r} was begun under {folder.home} with another spec; changed since:",
-                    *(f"  {line}" for line in lines),
-                    "only question, resources and tracking may change; give the study another name, or another --home",
-                ]
-            )
-        )
-
-
-def _runs_other_code(plan: Plan, code_folder: Path) -> bool:
-    """Whether the code that some planned configuration runs is not what it was planned with."""
-    planned = {
-        (entry.networks["name"], entry.adversarial_loss, entry.penalty): entry.code for entry in plan.configurations
-    }
-    return any(
-        code != code_of(networks=networks, adversarial_loss=loss, penalty=penalty, folder=code_folder)
-        for (networks, loss, penalty), code in planned.items()
-    )
-
-
-def _code_folder(folder: StudyFolder, spec: StudySpec) -> Path:
-    """Where code named by import path may lie: beside the study file that was run, not beside our copy of it."""
-    if spec.code_folder not in (None, folder.root):
-        assert spec.code_folder is not None
-        return spec.code_folder
-    return Path(_remembered(folder).get("import_path") or Path.cwd())
-
-
 def _resources(folder: StudyFolder, address: str | None) -> Mapping[str, float]:
     """CPU and GPU of what the study will run on: a cluster is joined for a moment, Ray on this machine not started."""
     if address is None:
@@ -266,60 +282,3 @@ def _resources(folder: StudyFolder, address: str | None) -> Mapping[str, float]:
 
 def _frozen_plan(folder: StudyFolder) -> Plan | None:
     return read_plan(folder) if folder.plan_file.exists() else None
-
-
-def _launch(folder: StudyFolder) -> str:
-    return str(_remembered(folder)["launch"])
-
-
-def _remembered(folder: StudyFolder) -> dict[str, Any]:
-    return read_json(folder.launch_file) if folder.launch_file.exists() else {}
-
-
-def _record(
-    folder: StudyFolder, spec: StudySpec, *, address: str | None, tracking_uri: str | None, command: str
-) -> dict[str, Any]:
-    """The content of launch.json: one launch for the study's life, a new attempt each time."""
-    before = _remembered(folder)
-    code_folder = _code_folder(folder, spec)
-    return {
-        "schema": 1,
-        "study": spec.study,
-        "home": str(folder.home),
-        "launch": before.get("launch") or secrets.token_hex(8),
-        "attempt": int(before.get("attempt", 0)) + 1,
-        "tracking_uri": _tracking_uri(folder, tracking_uri),
-        "address": address,
-        "import_path": str(code_folder),
-        "code": user_sources(spec.operative, folder=code_folder),
-        "command": command,
-        "begun": before.get("begun") or now(),
-        "started": now(),
-        "versions": _versions(),
-    }
-
-
-def _tracking_uri(folder: StudyFolder, asked: str | None) -> str:
-    from study.mlflow_client import sqlite_uri
-
-    remembered = _remembered(folder).get("tracking_uri")
-    return str(asked or remembered or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(folder.home))
-
-
-def _recorded_tracker(folder: StudyFolder, *, tracking_uri: str | None) -> tuple[Tracker, str]:
-    from study.attempt import make_tracker
-
-    plan = read_plan(folder)  # it is there: the study was found by it
-    record = {**_remembered(folder), "tracking_uri": _tracking_uri(folder, tracking_uri)}
-    tracker = make_tracker(folder, _begun_spec(folder), plan, record["tracking_uri"])
-    return tracker, record["tracking_uri"]
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            found[package] = "not installed"
-    return found

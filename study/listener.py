@@ -55,6 +55,7 @@ class Listener(Callback):  # type: ignore[misc]
         tracker: BackgroundTracker,
         interruption: Interruption,
         count_outcomes: Callable[[str], Counter[str]],
+        was_stopped: Callable[[str], bool],
         record_death: Callable[[str, str], None],
         publish: Callable[[], None],
         cluster_alive: Callable[[], bool],
@@ -63,6 +64,7 @@ class Listener(Callback):  # type: ignore[misc]
         self._tracker = tracker
         self._interruption = interruption
         self._count_outcomes = count_outcomes
+        self._was_stopped = was_stopped
         self._record_death = record_death
         self._publish = publish
         self._cluster_alive = cluster_alive
@@ -125,10 +127,10 @@ class Listener(Callback):  # type: ignore[misc]
 
     @_never_fatal
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial returned: its cohort ended, failed, or was asked to stop."""
+        """A trial returned: its cohort ended, failed, was stopped at a rung, or was asked to pause."""
         cohort, last = trial.config["cohort"], trial.last_result or {}
         self._progress.ledger.paused(cohort)
-        if last.get("failed") or last.get("complete"):
+        if last.get("failed") or last.get("complete") or self._was_stopped(cohort):
             self._end(cohort, failed=bool(last.get("failed")))
 
     @_never_fatal

@@ -5,9 +5,13 @@ from __future__ import annotations
 import http.client
 import os
 import ssl
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from study.errors import WorkFailed
+
+if TYPE_CHECKING:
+    from study.plan import Plan
 
 ANSWER_S = 5.0
 HINT = "`--offline` trains without it, `ganstudy sync` sends later"
@@ -20,6 +24,9 @@ class Nowhere:
     delivered = 0
 
     def open(self, *, launch: str) -> None:
+        """Nothing."""
+
+    def grow(self, plan: Plan) -> None:
         """Nothing."""
 
     def start(self, cohort: str) -> None:

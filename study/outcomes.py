@@ -26,7 +26,17 @@ from study.outcomes_dirac import MEANINGS as RADIUS_MEANINGS
 from study.outcomes_dirac import RULE, judge_radius
 from study.outcomes_dirac import THRESHOLDS as RADIUS_THRESHOLDS
 
-__all__ = ["OUTCOMES", "RADIUS_MEANINGS", "RADIUS_THRESHOLDS", "Criteria", "Outcome", "Series", "judge", "judge_under"]
+__all__ = [
+    "OUTCOMES",
+    "RADIUS_MEANINGS",
+    "RADIUS_THRESHOLDS",
+    "Criteria",
+    "Outcome",
+    "Series",
+    "good_lately",
+    "judge",
+    "judge_under",
+]
 
 OUTCOMES: tuple[str, ...] = (
     "converged",
@@ -109,6 +119,20 @@ def judge_under(series: Series, variants: Sequence[Criteria], reference: Referen
         (label.partition("/")[0], _kind(label, replace(evidence, criteria=one)))
         for label, one in zip(labels, variants, strict=True)
     ]
+
+
+def good_lately(series: Series, criteria: Criteria, reference: Reference) -> bool:
+    """Whether the last window of a history, which may end before its horizon, would pass as converged.
+
+    Never where a replicate died or nothing was measured. ValueError names what the reference lacks.
+    """
+    rows = complete_rows(series)
+    if len(rows) < 2 or first_non_finite(series) is not None:
+        return False
+    if reference.get("rule") == RULE:
+        return judge_radius(series, rows)[0] == "converged"
+    evidence, thresholds = gather(series, rows, criteria, reference), _batch(criteria.thresholds)
+    return bool(_window_good(evidence, thresholds, _good(evidence, thresholds), len(rows))[0])
 
 
 @lru_cache(maxsize=4)

@@ -1,51 +1,46 @@
-"""The frozen plan: configurations, and the cohorts that train them. Written once, never made again."""
+"""The frozen plan: configurations, and the cohorts that train them. Written once; it grows at its end alone."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
-from study.canonical import digest
+from study.cohorts import MAX_COHORT, MAX_GPU_COHORT, Cohort, MemberId, Seats, cut_cohorts
 from study.configurations import Configuration, configurations, replicate_seed
-from study.cost import MEMBER_MULTIPLE, STARTUP_S, Estimate, cohort_seconds, makespan, members_that_fit
+from study.cost import STARTUP_S, Estimate, cohort_seconds, makespan
 from study.share import share_of
 from study.spec import StudySpec
 
 __all__ = ["Cohort", "Configuration", "Estimate", "Plan", "make_plan", "plan_for", "replicate_seed"]
 
 SCHEMA = 1
-MIN_COHORT, MAX_COHORT = 16, 32
-"""Sizes of ``cohort_size: auto``: below, a process spends its time launching kernels; above, on CPU, nothing is won."""
-MAX_GPU_COHORT = 512
-"""On a GPU launching kernels is the cost for far longer, so that eight times the replicates take hardly more time."""
-
-_UNSAFE = re.compile(r"[^a-z0-9]+")
-
-MemberId = tuple[str, int]
-"""(configuration_key, replicate)."""
 
 
-@dataclass(frozen=True)
-class Cohort:
-    """Replicates trained together as one stacked model: one Ray Tune trial."""
+class Room(TypedDict):
+    """Arguments of ``Plan.grown``: cohorts that train at once, members of one at most."""
 
-    cohort: str
-    members: tuple[MemberId, ...]
+    workers: int
+    max_members: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Every replicate of a study, each in exactly one cohort; cohorts in the order they are started."""
+    """Every replicate of a study, each in exactly one cohort; cohorts in the order they are started.
+
+    ``declared``: how many configurations an adaptive search makes in all, of which the plan holds those chosen so far;
+    None where the plan is whole from the start. ``declared_replicates``: replicates of each.
+    A plan grows at its end and nowhere else: what is in it stays as it is (see ``grown``).
+    """
 
     study: str
     spec_hash: str
     criteria_hash: str
     configurations: tuple[Configuration, ...]
     cohorts: tuple[Cohort, ...]
+    declared: int | None = None
+    declared_replicates: int = 0
 
     @cached_property
     def by_key(self) -> Mapping[str, Configuration]:
@@ -63,8 +58,84 @@ class Plan:
 
     @property
     def replicates(self) -> int:
-        """Planned replicates, all configurations together."""
-        return sum(entry.replicates for entry in self.configurations)
+        """Planned replicates, all cohorts together, those that a search will still choose included."""
+        return sum(len(entry.members) for entry in self.cohorts) + self.to_come * self.declared_replicates
+
+    @property
+    def to_come(self) -> int:
+        """Configurations that a search will still choose."""
+        return 0 if self.declared is None else self.declared - len(self.configurations)
+
+    @property
+    def launches(self) -> tuple[int, ...]:
+        """The numbers of its launches, ascending: 1, and one more for each extension."""
+        return tuple(sorted({1, *(entry.launch for entry in self.cohorts)}))
+
+    @cached_property
+    def phases(self) -> Mapping[MemberId, str]:
+        """The phase of every replicate that has one."""
+        return {member: entry.phase for entry in self.cohorts if entry.phase for member in entry.members}
+
+    def grown(
+        self,
+        made: Iterable[Configuration],
+        *,
+        size: int | str | None = None,
+        workers: int = 1,
+        max_members: int = MAX_COHORT,
+        launch: int = 1,
+        phase: str = "",
+    ) -> Plan:
+        """This plan with more: new configurations, or more replicates of those it has, in cohorts of their own.
+
+        ``size=None`` makes one cohort of each configuration. Nothing that was planned changes: raises ValueError for a
+        configuration of a known key that differs in more than its last replicates.
+        """
+        held, seats = dict(self.by_key), []
+        for entry in made:
+            before = held.get(entry.configuration_key)
+            if before is not None and replace(entry, replicates=before.replicates, seeds=before.seeds) != before:
+                raise ValueError(f"configuration {entry.configuration_key} is planned already, and otherwise")
+            first = 0 if before is None else before.replicates
+            if before is not None and entry.seeds[:first] != before.seeds:
+                raise ValueError(f"configuration {entry.configuration_key} has other seeds than planned")
+            held[entry.configuration_key] = entry
+            if entry.replicates > first:
+                seats.append(Seats(configuration=entry, first=first, stop=entry.replicates))
+        taken = sum(entry.launch == launch for entry in self.cohorts)
+        room = Room(workers=workers, max_members=max_members)
+        cohorts = cut_cohorts(seats, size=size, **room, launch=launch, phase=phase, taken=taken)
+        return replace(self, configurations=tuple(held.values()), cohorts=(*self.cohorts, *cohorts))
+
+    def until(self, launch: int) -> Plan:
+        """The plan as it is at the end of a launch, without what later ones added."""
+        return self._cut([entry for entry in self.cohorts if entry.launch <= launch])
+
+    def of_launch(self, launch: int) -> Plan:
+        """The cohorts of one launch, and the configurations they train, with the replicates up to its own."""
+        return self._cut([entry for entry in self.cohorts if entry.launch == launch])
+
+    def replicates_of(self, configuration_key: str) -> tuple[int, ...]:
+        """The numbers of a configuration's replicates in this plan's cohorts, ascending."""
+        return self._numbers.get(configuration_key, ())
+
+    @cached_property
+    def _numbers(self) -> Mapping[str, tuple[int, ...]]:
+        found: dict[str, list[int]] = {}
+        for key, replicate in (member for entry in self.cohorts for member in entry.members):
+            found.setdefault(key, []).append(replicate)
+        return {key: tuple(sorted(numbers)) for key, numbers in found.items()}
+
+    def _cut(self, cohorts: Sequence[Cohort]) -> Plan:
+        """With these cohorts alone; a configuration has the seeds up to its last replicate in them."""
+        kept = replace(self, cohorts=tuple(cohorts))
+        ends = {key: numbers[-1] + 1 for key, numbers in kept._numbers.items()}
+        known = [entry for entry in self.configurations if entry.configuration_key in ends]
+        return replace(
+            kept,
+            configurations=tuple(_shortened(entry, ends[entry.configuration_key]) for entry in known),
+            declared=None if self.declared is None else len(known) + self.to_come,
+        )
 
     def estimate(self, *, workers: int) -> Estimate:
         """Steps (exact) and wall time (rough) when ``workers`` cohorts train at once."""
@@ -79,16 +150,15 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data of plan.json: nothing in it depends on when or where it was made."""
+        search = {"declared": self.declared, "declared_replicates": self.declared_replicates}
         return {
             "schema": SCHEMA,
             "study": self.study,
             "spec_hash": self.spec_hash,
             "criteria_hash": self.criteria_hash,
+            **({} if self.declared is None else search),
             "configurations": [_plain(entry) for entry in self.configurations],
-            "cohorts": [
-                {"cohort": entry.cohort, "members": [list(member) for member in entry.members]}
-                for entry in self.cohorts
-            ],
+            "cohorts": [_plain_cohort(entry) for entry in self.cohorts],
         }
 
     @classmethod
@@ -106,9 +176,16 @@ class Plan:
                     Configuration(**{**_only(entry, names), **_tuples(entry)}) for entry in data["configurations"]
                 ),
                 cohorts=tuple(
-                    Cohort(entry["cohort"], tuple((key, replicate) for key, replicate in entry["members"]))
+                    Cohort(
+                        entry["cohort"],
+                        tuple((key, replicate) for key, replicate in entry["members"]),
+                        launch=entry.get("launch", 1),
+                        phase=entry.get("phase", ""),
+                    )
                     for entry in data["cohorts"]
                 ),
+                declared=data.get("declared"),
+                declared_replicates=data.get("declared_replicates", 0),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"plan.json is damaged: {type(error).__name__}: {error}") from error
@@ -125,6 +202,20 @@ def _plain(entry: Configuration) -> dict[str, Any]:
     return {key: value for key, value in own.items() if key != "measurements" or value} | {"target_id": entry.target_id}
 
 
+def _plain_cohort(entry: Cohort) -> dict[str, Any]:
+    """A cohort; its launch and phase only where they are not the first and none, as before there were any."""
+    plain: dict[str, Any] = {"cohort": entry.cohort, "members": [list(member) for member in entry.members]}
+    if entry.launch != 1:
+        plain["launch"] = entry.launch
+    if entry.phase:
+        plain["phase"] = entry.phase
+    return plain
+
+
+def _shortened(entry: Configuration, replicates: int) -> Configuration:
+    return replace(entry, replicates=replicates, seeds=entry.seeds[:replicates])
+
+
 def _tuples(entry: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     return {"seeds": tuple(entry["seeds"]), "measurements": tuple(entry.get("measurements", ()))}
 
@@ -139,10 +230,24 @@ def _only(entry: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
 def plan_for(spec: StudySpec, cluster: Mapping[str, float]) -> Plan:
     """The plan of a study on a machine or cluster with these resources (Ray's totals by name: CPU, GPU).
 
-    As many workers as trials run there at once, and larger cohorts where they train on GPUs. Raises SpecError.
+    As many workers as trials run there at once, and larger cohorts where they train on GPUs. Of an adaptive search it
+    holds nothing yet but how many configurations there will be. Raises SpecError.
     """
+    if spec.search.method != "optuna":
+        return expected_plan(spec, cluster)
+    declared = (spec.search.configurations or 0) * len(spec.design.entries)
+    return replace(_empty(spec), declared=declared, declared_replicates=spec.replicates)
+
+
+def expected_plan(spec: StudySpec, cluster: Mapping[str, float]) -> Plan:
+    """As ``plan_for``, with a stand-in for what an adaptive search will choose: as many settings drawn at random."""
+    return make_plan(spec, **room(spec, cluster))
+
+
+def room(spec: StudySpec, cluster: Mapping[str, float]) -> Room:
+    """How many cohorts train at once there, and how many members one may have with ``cohort_size: auto``."""
     share = share_of(cluster, spec.resources)
-    return make_plan(spec, workers=share.concurrent, max_members=MAX_GPU_COHORT if share.gpus else MAX_COHORT)
+    return {"workers": share.concurrent, "max_members": MAX_GPU_COHORT if share.gpus else MAX_COHORT}
 
 
 def make_plan(spec: StudySpec, *, workers: int, max_members: int = MAX_COHORT) -> Plan:
@@ -150,90 +255,16 @@ def make_plan(spec: StudySpec, *, workers: int, max_members: int = MAX_COHORT) -
 
     Raises SpecError when two labels mean the same configuration.
     """
-    made = configurations(spec)
-    groups = _by_program(made)
     whole = spec.search.method == "optuna" or spec.scheduler.name == "asha"
-    size = spec.resources.cohort_size
-    if whole:
-        parts = _cut(groups, size=None)
-    elif isinstance(size, int):
-        parts = _cut(groups, size=size)
-    else:
-        fit = min(members_that_fit(group[0].program()) for group in groups)
-        parts = _best_cut(groups, workers=workers, max_members=min(max_members, fit))
-    ordered = sorted(parts, key=lambda part: -part.seconds)
-    width = max(3, len(str(len(ordered) - 1)))
+    size = None if whole else spec.resources.cohort_size
+    return _empty(spec).grown(configurations(spec), size=size, workers=workers, max_members=max_members)
+
+
+def _empty(spec: StudySpec) -> Plan:
     return Plan(
         study=spec.study,
         spec_hash=spec.spec_hash,
         criteria_hash=spec.criteria_hash,
-        configurations=made,
-        cohorts=tuple(Cohort(part.name(i, width), part.members) for i, part in enumerate(ordered)),
+        configurations=(),
+        cohorts=(),
     )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A cohort in the making."""
-
-    first: Configuration
-    members: tuple[MemberId, ...]
-
-    @cached_property
-    def seconds(self) -> float:
-        return cohort_seconds(self.first.program(), len(self.members))
-
-    def name(self, index: int, width: int) -> str:
-        label = _UNSAFE.sub("-", self.first.loss.lower()).strip("-")[:40].strip("-")
-        return f"c{index:0{width}d}-{label}-k{self.first.factors['k']}"
-
-
-def _by_program(made: Sequence[Configuration]) -> list[list[Configuration]]:
-    """Configurations that may share a cohort, which differ in MEMBER_NUMBERS and seeds only."""
-    groups: dict[str, list[Configuration]] = {}
-    for configuration in made:
-        identity = digest([asdict(configuration.program()), configuration.budget], length=64)
-        groups.setdefault(identity, []).append(configuration)
-    return list(groups.values())
-
-
-def _best_cut(groups: Sequence[Sequence[Configuration]], *, workers: int, max_members: int) -> list[_Part]:
-    """The cohort size from MIN_COHORT to ``max_members`` that keeps every worker busy and ends soonest.
-
-    A configuration that fits is split only for workers that would have nothing to do otherwise. Among equals the
-    largest cohorts win: they launch fewer kernels for the same replicates.
-    """
-    sizes = range(max(max_members // MEMBER_MULTIPLE, 1) * MEMBER_MULTIPLE, MIN_COHORT - 1, -MEMBER_MULTIPLE)
-    cuts = [(size, _cut(groups, size=size)) for size in sizes or [max_members]]
-    busy = [(size, cut) for size, cut in cuts if len(cut) >= workers]
-    whole = [cut for size, cut in busy if size >= groups[0][0].replicates]
-    candidates = whole or [cut for _, cut in busy] or [max((cut for _, cut in cuts), key=len)]
-    return min(candidates, key=lambda cut: makespan((part.seconds for part in cut), workers=workers))
-
-
-def _cut(groups: Sequence[Sequence[Configuration]], *, size: int | None) -> list[_Part]:
-    """Cohorts of at most ``size`` members; None: one whole configuration each (adaptive search, early stopping)."""
-    return [part for group in groups for part in _cut_group(group, size=size)]
-
-
-def _cut_group(group: Sequence[Configuration], *, size: int | None) -> Iterator[_Part]:
-    """Whole configurations, as many as fit and evenly spread; only one that does not fit is split."""
-    replicates = group[0].replicates
-    if size is not None and replicates > size:
-        for configuration in group:
-            yield from _split(configuration, size=size)
-        return
-    cohorts = math.ceil(len(group) / (1 if size is None else size // replicates))
-    for i in range(cohorts):
-        chosen = group[i * len(group) // cohorts : (i + 1) * len(group) // cohorts]
-        yield _Part(chosen[0], tuple((entry.configuration_key, r) for entry in chosen for r in range(replicates)))
-
-
-def _split(configuration: Configuration, *, size: int) -> Iterator[_Part]:
-    """The replicates of one configuration in even parts, in multiples of MEMBER_MULTIPLE where ``size`` allows it."""
-    parts = math.ceil(configuration.replicates / size)
-    even = math.ceil(configuration.replicates / parts)
-    step = min(size, math.ceil(even / MEMBER_MULTIPLE) * MEMBER_MULTIPLE)
-    for start in range(0, configuration.replicates, step):
-        chosen = range(start, min(start + step, configuration.replicates))
-        yield _Part(configuration, tuple((configuration.configuration_key, r) for r in chosen))

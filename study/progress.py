@@ -69,9 +69,14 @@ def work_of(plan: Plan) -> dict[str, CohortWork]:
 
 @dataclass
 class Ledger:
-    """The counts behind the display; knows neither Ray nor the terminal."""
+    """The counts behind the display; knows neither Ray nor the terminal.
+
+    ``to_come``: cohorts of ``members_to_come`` that a search will still choose, each taken to cost what others did.
+    """
 
     work: Mapping[str, CohortWork]
+    to_come: int = 0
+    members_to_come: int = 0
     clock: Callable[[], float] = time.monotonic
     steps: dict[str, int] = field(default_factory=dict)
     alive: dict[str, int] = field(default_factory=dict)
@@ -109,10 +114,15 @@ class Ledger:
         if cohort in self.running:
             self.running.remove(cohort)
 
+    def expect(self, work: Mapping[str, CohortWork], *, to_come: int) -> None:
+        """The plan grew."""
+        self.work, self.to_come = work, to_come
+
     @property
     def planned(self) -> int:
-        """Replicates of the plan."""
-        return sum(work.members for work in self.work.values())
+        """Replicates of the plan, those to come included."""
+        known = sum(work.members for work in self.work.values())
+        return known + self.to_come * self.members_to_come
 
     @property
     def done(self) -> int:
@@ -127,8 +137,8 @@ class Ledger:
     @property
     def fraction(self) -> float:
         """Share of the work done, 0 to 1."""
-        total = sum(work.total for work in self.work.values())
-        return self._totals()[0] / total if total else 1.0
+        total = self._total()
+        return self._totals()[0] / total if total else float(not self.to_come)
 
     def steps_per_s(self) -> float | None:
         """Replicate-steps per second over the last minute and a half; None before the second report."""
@@ -140,8 +150,11 @@ class Ledger:
         rates = self._rates()
         if rates is None or rates[0] <= 0:
             return None
-        total = sum(work.total for work in self.work.values())
-        return (total - self._totals()[0]) / rates[0]
+        return (self._total() - self._totals()[0]) / rates[0]
+
+    def _total(self) -> float:
+        known = sum(work.total for work in self.work.values())
+        return known * (1 + self.to_come / len(self.work)) if self.work else 0.0
 
     def _totals(self) -> tuple[float, float]:
         cost = steps = 0.0

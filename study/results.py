@@ -71,13 +71,18 @@ def rows_of(table: pa.Table, key: str) -> pa.Table:
 
 
 def ended_replicates(
-    configuration: Configuration, parts: Sequence[Part], *, criteria: Criteria, reference: Mapping[str, Any]
+    configuration: Configuration,
+    parts: Sequence[Part],
+    *,
+    replicates: Sequence[int],
+    criteria: Criteria,
+    reference: Mapping[str, Any],
 ) -> Ended:
-    """Unites the parts of a configuration and judges each planned replicate; one without rows has failed."""
+    """Unites the parts of a configuration and judges each of these ``replicates``; one without rows has failed."""
     key = configuration.configuration_key
     histories = [history_schema(configuration.measurements).empty_table()]
     samples = [SAMPLES_SCHEMA.empty_table()]
-    outcomes = {replicate: Outcome("failed", "", None, None) for replicate in range(configuration.replicates)}
+    outcomes = {replicate: Outcome("failed", "", None, None) for replicate in replicates}
     for part in parts:
         if part.checkpoint is None:
             continue
@@ -115,8 +120,12 @@ def write_results(folder: Path, configuration: Configuration, ended: Ended) -> N
         (folder / "samples" / f"replicate-{replicate:03d}.png").write_bytes(png)
 
 
-def configuration_yaml(configuration: Configuration) -> str:
-    """Everything that defines a configuration, as YAML, and the optional measurements that were taken of it."""
+def configuration_yaml(configuration: Configuration, replicates: Sequence[int] | None = None) -> str:
+    """Everything that defines a configuration, as YAML, and the optional measurements that were taken of it.
+
+    ``replicates`` are those of one launch (None: all): their numbers are told where they are not all, and their seeds.
+    """
+    replicates = range(configuration.replicates) if replicates is None else replicates
     measured = {"measurements": list(configuration.measurements)} if configuration.measurements else {}
     return dump_yaml(
         {
@@ -129,8 +138,9 @@ def configuration_yaml(configuration: Configuration) -> str:
             "networks": dict(configuration.networks),
             "budget": dict(configuration.budget),
             "horizon": configuration.horizon,
-            "replicates": configuration.replicates,
-            "seeds": list(configuration.seeds),
+            "replicates": len(replicates),
+            **({} if len(replicates) == configuration.replicates else {"replicate_numbers": list(replicates)}),
+            "seeds": [configuration.seeds[replicate] for replicate in replicates],
             **measured,
         }
     )

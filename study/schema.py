@@ -9,6 +9,7 @@ from typing import Any
 from study.criteria import Criteria
 from study.factors import OPTIMIZER_NUMBERS, UPDATES_NUMBERS
 from study.measured import measurements_schema
+from study.protocol import TUNE_THEN_CONFIRM
 from study.sections import parameter_schema
 from trainers.catalogue import FACTORS, LOSSES, NETWORKS, PENALTIES, PRESETS, TARGETS, Entry, Parameter
 
@@ -32,6 +33,7 @@ def study_schema(base: dict[str, Any]) -> dict[str, Any]:
         "fixed": _closed(fixed),
         "criteria": _closed({field.name: _criterion(field.default) for field in fields(Criteria)}),
         "measurements": measurements_schema(),
+        "protocol": {"anyOf": [{"const": TUNE_THEN_CONFIRM}, {"$ref": "#/$defs/Protocol"}]},
     }
     name = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9._-]{0,63}$"}
     return {

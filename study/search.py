@@ -1,4 +1,4 @@
-"""Which cohort trains next, with what resources: the one file that knows Ray's samplers, searchers, schedulers."""
+"""Which cohort trains next, with what resources: how Ray Tune is given a study's trials."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from study.share import Share
@@ -60,26 +61,27 @@ def build_tuner(
     trainable: Callable[[dict[str, Any]], None],
     *,
     constants: dict[str, Any],
-    cohorts: Sequence[str],
+    searcher: Searcher,
+    trials: int,
+    scheduler: TrialScheduler | None,
     share: Share,
     storage: Path,
     attempt: int,
     callback: Callback,
-    stopping: Callable[[], bool],
-    limit: Callable[[], int],
     shared: bool,
 ) -> Tuner:
-    """One Tune trial per cohort, in plan order; killed processes are retried, everything is kept quiet.
+    """One Tune trial per cohort that ``searcher`` hands out; killed processes are retried, everything is kept quiet.
 
-    ``limit``: how many may be in the queue or running just now. ``shared``: others use the cluster, so that a process
+    ``trials``: how many it will hand out at most. ``shared``: others use the cluster, so that a process
     ends with its cohort; reused ones start faster (2 s), but Tune always keeps one idle, with its cores.
     """
     return Tuner(
         tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus}),
         param_space=constants,
         tune_config=TuneConfig(
-            search_alg=PlanOrder(cohorts, stopping=stopping, limit=limit),
-            num_samples=len(cohorts),
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=trials,
             # without it a searcher has one pending trial at a time and the actors start one after the other
             max_concurrent_trials=share.concurrent,
             reuse_actors=not shared,

@@ -9,16 +9,18 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
-from pydantic.json_schema import JsonSchemaValue
+from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from study.errors import suggestion
+from study.objective import AGGREGATES, SUCCESS
 from study.outcomes import Criteria
 from study.problems import Problems
 from trainers.catalogue import Parameter, gradient_evaluations_per_step, real_minibatches_per_step
+from trainers.measurement import EVERY_MEASUREMENT
 
-LATER = {("search", "method"): ("optuna", "use grid or random"), ("scheduler", "name"): ("asha", "use none")}
-"""Names of the contract that this version cannot serve yet, and what to use instead."""
+SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
+"""How an adaptive search chooses its next setting: Optuna's samplers."""
 
 
 def parameter_schema(parameter: Parameter) -> dict[str, Any]:
@@ -72,7 +74,8 @@ def _number(meaning: str, low: float, high: float = math.inf, *, low_open: bool 
     return Rule(Parameter(name="", kind="number", meaning=meaning, low=low, high=high, low_open=low_open), auto)
 
 
-def _choice(meaning: str, *choices: str) -> Rule:
+def choice(meaning: str, *choices: str) -> Rule:
+    """The rule of a word out of several."""
     return Rule(Parameter(name="", kind="choice", meaning=meaning, choices=choices))
 
 
@@ -85,7 +88,7 @@ class Section(BaseModel):
 class Budget(Section):
     """What one replicate may spend, and how often it is looked at."""
 
-    unit: Annotated[str, _choice("what value counts", "generator_steps", "samples_seen", "gradient_evaluations")] = (
+    unit: Annotated[str, choice("what value counts", "generator_steps", "samples_seen", "gradient_evaluations")] = (
         "generator_steps"
     )
     value: Annotated[int, whole("the budget of one replicate", 1, 10**12)]
@@ -101,21 +104,40 @@ class Budget(Section):
         return self.value
 
 
+_OBJECTIVE_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"const": SUCCESS},
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["measurement"],
+            "properties": {
+                "measurement": {"enum": [name for name, info in EVERY_MEASUREMENT.items() if info.direction]},
+                "aggregate": {"enum": list(AGGREGATES)},
+            },
+        },
+    ],
+    "description": "what the search climbs: success, or a measurement over the replicates",
+}
+
+
 class Search(Section):
     """How configurations are chosen from the space; ``configurations`` counts per loss entry."""
 
-    method: Annotated[str, _choice("how configurations are chosen", "grid", "random", "optuna")] = "grid"
+    method: Annotated[str, choice("how configurations are chosen", "grid", "random", "optuna")] = "grid"
     configurations: Annotated[int | None, whole("configurations per loss entry", 1)] = None
-    sampler: Any = None
-    objective: Any = None
+    sampler: Annotated[str | None, choice("what proposes the next configuration", *SAMPLERS)] = None
+    objective: Annotated[Any, WithJsonSchema(_OBJECTIVE_SCHEMA)] = None
 
 
 class Scheduler(Section):
     """Whether configurations are stopped early."""
 
-    name: Annotated[str, _choice("early stopping", "none", "asha")] = "none"
-    grace_fraction: Any = None
-    reduction_factor: Any = None
+    name: Annotated[str, choice("early stopping", "none", "asha")] = "none"
+    grace_fraction: Annotated[float | None, _number("the first rung's share of the budget", 0, 1, low_open=True)] = None
+    reduction_factor: Annotated[float | None, _number("one in so many goes on from a rung", 1, 100, low_open=True)] = (
+        None
+    )
 
 
 class Resources(Section):
@@ -125,7 +147,7 @@ class Resources(Section):
     gpus_per_trial: Annotated[float | str, _number("GPUs (or a share of one) of one trial", 0, auto=True)] = "auto"
     cohort_size: Annotated[int | str, whole("replicates trained together", 1, 65536, auto=True)] = "auto"
     max_concurrent_trials: Annotated[int | str, whole("trials at once", 1, auto=True)] = "auto"
-    device: Annotated[str, _choice("where to train", "auto", "cpu", "cuda")] = "auto"
+    device: Annotated[str, choice("where to train", "auto", "cpu", "cuda")] = "auto"
 
 
 class Tracking(Section):
@@ -159,36 +181,6 @@ def note_invalid(error: ValidationError, models: Mapping[tuple[str, ...], type[B
 def _meaning(model: type[BaseModel], field: str) -> str:
     rules = [rule for rule in model.model_fields[field].metadata if isinstance(rule, Rule)]
     return f": {rules[0].parameter.rule} ({rules[0].parameter.meaning})" if rules else ""
-
-
-def note_not_yet(raw: Mapping[str, object], problems: Problems) -> None:
-    """Notes the names that are known but not served yet."""
-    for (section, key), (name, instead) in LATER.items():
-        given = raw.get(section)
-        if isinstance(given, Mapping) and given.get(key) == name:
-            problems.add((section, key), f"{name} is not available yet; {instead}")
-
-
-def check_search(search: Search, problems: Problems) -> None:
-    """Each search method takes its own keys, and only those."""
-    if search.method == "random" and search.configurations is None:
-        problems.add(("search", "configurations"), "required with method random: how many per loss entry")
-    if search.method == "grid" and search.configurations is not None:
-        problems.add(
-            ("search", "configurations"), "is for method random; a grid has its own size", search.configurations
-        )
-    if search.method != "optuna":
-        for key in ("sampler", "objective"):
-            if getattr(search, key) is not None:
-                problems.add(("search", key), "is for method optuna", getattr(search, key))
-
-
-def check_scheduler(scheduler: Scheduler, problems: Problems) -> None:
-    """Each scheduler takes its own keys, and only those."""
-    if scheduler.name != "asha":
-        for key in ("grace_fraction", "reduction_factor"):
-            if getattr(scheduler, key) is not None:
-                problems.add(("scheduler", key), "is for the scheduler asha", getattr(scheduler, key))
 
 
 _CRITERION_PROBLEM = re.compile(r"criteria\.(\w+) (.*), got (.*)\.")

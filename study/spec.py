@@ -17,8 +17,10 @@ from study.measured import read_measurements
 from study.outcomes import Criteria
 from study.plain_data import flattened, plain_mapping, with_value
 from study.problems import FieldPath, Problems, SpecError, shown
+from study.protocol import Protocol, spelled_out
 from study.read_design import read_design, section
 from study.schema import study_schema
+from study.search_rules import check_objective, check_rungs, check_scheduler, check_search, check_space, filled
 from study.sections import (
     Budget,
     Resources,
@@ -26,10 +28,7 @@ from study.sections import (
     Search,
     Section,
     Tracking,
-    check_scheduler,
-    check_search,
     note_invalid,
-    note_not_yet,
     read_criteria,
     whole,
 )
@@ -40,6 +39,8 @@ __all__ = ["MAX_CONFIGURATIONS", "Criteria", "SpecError", "StudySpec"]
 
 MAX_CONFIGURATIONS = 10_000
 MAX_REPLICATES = 1_000_000
+DRAWN = ("random", "optuna")
+"""Search methods that draw from ranges; in a grid a range needs points."""
 MAY_CHANGE = ("question", "resources", "tracking")
 """Sections outside the spec's hash: only these may differ when a study is resumed."""
 
@@ -56,6 +57,7 @@ _OPTIONAL = (
     "question",
     "calibration",
     "measurements",
+    "protocol",
 )
 
 
@@ -85,6 +87,7 @@ class StudySpec(Section):
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     measurements: list[str] | None = None  # as calibration: nothing in the hash of a study that names none
+    protocol: Protocol | None = None  # likewise
 
     _written: dict[str, object] = PrivateAttr(default_factory=dict)
     _folder: Path | None = PrivateAttr(default=None)
@@ -121,8 +124,8 @@ class StudySpec(Section):
         cls, written: dict[str, object], problems: Problems, *, folder: Path | None, import_code: bool
     ) -> StudySpec:
         raw = {key: value for key, value in written.items() if not (value is None and key in _OPTIONAL)}
-        note_not_yet(raw, problems)
-        problems.raise_if_any()  # nothing else that is said about such a file would help
+        if "protocol" in raw:
+            raw["protocol"] = spelled_out(raw["protocol"])
         cls._check_shape(raw, problems)
         operative = cls._check_meaning(raw, problems)
         for code in named_code(raw) if import_code else ():
@@ -150,13 +153,13 @@ class StudySpec(Section):
         sections = {
             path[0]: model.model_validate(raw.get(path[0], {}))
             for path, model in _MODELS.items()
-            if path and not problems.under(path)
+            if path and path[0] in (raw.keys() | _ALWAYS) and not problems.under(path)
         }
         if isinstance(search := sections.get("search"), Search):
             check_search(search, problems)
         if isinstance(scheduler := sections.get("scheduler"), Scheduler):
             check_scheduler(scheduler, problems)
-        grid = section(raw, "search").get("method") != "random"
+        grid = section(raw, "search").get("method", "grid") not in DRAWN
         criteria = read_criteria(raw.get("criteria", {}), problems)
         measurements = read_measurements(raw, problems)
         before = len(problems)
@@ -164,17 +167,25 @@ class StudySpec(Section):
         readable = len(problems) == before and not any(problems.under((name,)) for name in _DESIGN_SECTIONS)
         if readable and isinstance(budget := sections.get("budget"), Budget):
             check_budget(design, budget, problems)
-        if readable and isinstance(search, Search) and not problems.under(("replicates",)):
-            _check_size(design, search, raw.get("replicates", 8), problems)
+        if readable and isinstance(search, Search):
+            check_objective(search, design, measurements or (), problems)
+            check_space(search, design, problems)
+            if not problems.under(("replicates",)):
+                _check_size(design, search, raw.get("replicates", 8), problems)
+        if isinstance(scheduler, Scheduler) and isinstance(budget := sections.get("budget"), Budget):
+            check_rungs(scheduler, budget, criteria, problems)
         if problems.under(()):
             return {}
-        return {**raw, **design.plain(), "criteria": asdict(criteria), "measurements": measurements}
+        assert isinstance(search, Search)
+        assert isinstance(scheduler, Scheduler)
+        adaptive = filled(search, scheduler)
+        return {**raw, **adaptive, **design.plain(), "criteria": asdict(criteria), "measurements": measurements}
 
     @cached_property
     def design(self) -> Design:
         """The factors and loss entries, read."""
         problems = Problems()
-        design = read_design(self.model_dump(), grid=self.search.method != "random", problems=problems)
+        design = read_design(self.model_dump(), grid=self.search.method not in DRAWN, problems=problems)
         problems.raise_if_any()
         return design
 
@@ -250,7 +261,10 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("scheduler",): Scheduler,
     ("resources",): Resources,
     ("tracking",): Tracking,
+    ("protocol",): Protocol,
 }
+_ALWAYS = frozenset({"budget", "search", "scheduler", "resources", "tracking"})
+"""Sections that a study has where it does not write them."""
 _DESIGN_SECTIONS = ("target", "networks", "scientific", "nuisance", "fixed")
 
 
@@ -283,7 +297,7 @@ def _check_name(name: str, problems: Problems) -> None:
 
 def _check_size(design: Design, search: Search, replicates: object, problems: Problems) -> None:
     sizes = {entry.label: design.size(entry) for entry in design.entries}
-    if search.method == "random":
+    if search.method in DRAWN:
         asked = search.configurations or 0
         for label, size in sizes.items():
             if size is not None and asked > size:

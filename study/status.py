@@ -17,6 +17,8 @@ from study.errors import BadInput, WorkFailed
 from study.folder import StudyFolder, home_folder, lock_holder, read_json, study_names
 from study.mlflow_client import readable_uri
 from study.progress import duration, ordered, outcome_text, progress_bar, work_of
+from study.protocol import confirmation_to_come, phase_of
+from study.spec import StudySpec
 from study.tally import CohortState, Tally, read_plan
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ STATE_COLOURS: Mapping[str, str] = {
 @dataclass(frozen=True, kw_only=True)
 class StudyStatus:
     """Counts are replicates. ``state``: running, stopping, finished, failed (all ended, some without a result),
-    interrupted (stopped in order), died (the process that ran it was killed); the last two are resumable.
+    interrupted (stopped in order), died (the process that ran it was killed); the last two are resumable. ``phase``:
+    explore or confirm, in a study with a protocol, whose fresh seeds are planned for before they are chosen.
     """
 
     study: str
@@ -56,6 +59,8 @@ class StudyStatus:
     trouble: str
     failures: Mapping[str, str]
     offline: bool = False
+    phase: str = ""
+    launches: int = 1
 
     def to_json(self) -> dict[str, object]:
         """Plain values, for ``--json``."""
@@ -75,7 +80,11 @@ def study_status(folder: StudyFolder, *, outcomes: bool = True) -> StudyStatus:
     done = sum(members[cohort] for cohort, state in states.items() if state.complete)
     failures = {cohort: state.problem for cohort, state in states.items() if state.problem}
     failed = sum(members[cohort] for cohort in failures)
-    planned = sum(members.values())
+    to_come, phase = _protocol(folder, plan)
+    planned = plan.replicates + to_come
+    fraction = _fraction(plan, states)
+    if plan.launches == (1,):  # a driver's own share is that of its launch
+        fraction = max(fraction, float(pace.get("fraction", 0.0))) * plan.replicates / planned
     return StudyStatus(
         study=folder.study,
         state=_state(folder, alive=alive, died=holder is not None, ended=done + failed == planned, failed=failed > 0),
@@ -83,7 +92,7 @@ def study_status(folder: StudyFolder, *, outcomes: bool = True) -> StudyStatus:
         running=int(pace.get("running", 0)),
         done=done,
         failed=failed,
-        fraction=max(_fraction(plan, states), float(pace.get("fraction", 0.0))),
+        fraction=fraction,
         outcomes=dict(ordered(sum((state.outcomes for state in states.values()), Counter()))) if outcomes else {},
         time_left_s=pace.get("time_left_s"),
         replicate_steps_per_s=pace.get("replicate_steps_per_s"),
@@ -95,6 +104,8 @@ def study_status(folder: StudyFolder, *, outcomes: bool = True) -> StudyStatus:
         trouble=str(pace.get("trouble", "")),
         failures=failures,
         offline=bool(launch.get("offline", False)),
+        phase=phase,
+        launches=len(plan.launches),
     )
 
 
@@ -122,6 +133,8 @@ def print_status(status: StudyStatus, console: Console, *, address: str | None =
     console.print(
         f"replicates: {status.planned} planned, {status.running} running, {status.done} done, {status.failed} failed"
     )
+    if status.phase:
+        console.print(f"phase:      {status.phase}")
     if status.outcomes:
         console.print(Text("outcomes:   ") + outcome_text(status.outcomes))
     if status.time_left_s is not None and status.replicate_steps_per_s is not None:
@@ -193,7 +206,15 @@ def _fraction(plan: Plan, states: Mapping[str, CohortState]) -> float:
         entry.total if states[cohort].complete else states[cohort].generator_step * entry.members * entry.step_cost
         for cohort, entry in work.items()
     )
-    return done / total if total else 1.0
+    return done / (total * (1 + plan.to_come / len(work))) if total else float(not plan.to_come)
+
+
+def _protocol(folder: StudyFolder, plan: Plan) -> tuple[int, str]:
+    """Replicates that the protocol will still add, and the phase it is in."""
+    if not folder.spec_file.exists():
+        return 0, ""
+    spec = StudySpec.from_file(folder.spec_file, import_code=False)
+    return confirmation_to_come(spec, plan), phase_of(spec, plan, plan.launches[-1])
 
 
 def _pace(folder: StudyFolder, *, attempt: object) -> dict[str, Any]:

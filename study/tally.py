@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from study.errors import WorkFailed
 from study.folder import StudyFolder, read_json, write_json
+from study.rungs import was_stopped
 
 if TYPE_CHECKING:
     from study.checkpoint import Checkpoint
+    from study.objective import Objective
     from study.outcomes import Criteria
     from study.plan import Plan
 
@@ -45,9 +47,9 @@ def read_plan(folder: StudyFolder) -> Plan:
         raise WorkFailed(f"{folder.plan_file}: {problem}") from problem
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Tally:
-    """Looks at cohorts; ``newest_checkpoint`` is the authority on what is valid.
+    """Looks at cohorts of the ``plan``, which may grow; ``newest_checkpoint`` is the authority on what is valid.
 
     It reads and hashes whole checkpoints, and judging takes longer still. So what was found of a complete cohort is
     noted beside its checkpoints, together with their Fingerprint, and believed for as long as the files stay untouched:
@@ -78,7 +80,7 @@ class Tally:
         if noted is not None and not problem:
             return CohortState(generator_step=noted[0], complete=True, problem="", outcomes=noted[1])
         found = newest_checkpoint(self.folder.cohort(cohort)).checkpoint
-        complete = found is not None and found.complete
+        complete = found is not None and (found.complete or was_stopped(self.folder, cohort))
         counted = self.judge(cohort, found, failed=bool(problem)) if outcomes else Counter[str]()
         return CohortState(
             generator_step=found.generator_step if found else 0,
@@ -94,15 +96,40 @@ class Tally:
         members = self.plan.by_cohort[cohort].members
         if checkpoint is None:
             return Counter({"failed": len(members)}) if failed else Counter()
-        if not (checkpoint.complete or failed):
+        stopped = not checkpoint.complete and was_stopped(self.folder, cohort)
+        if not (checkpoint.complete or stopped or failed):
             return Counter()
         judged = judge_members(
-            checkpoint.history(), members, self.plan.by_key, criteria=self._criteria, references=self._references
+            checkpoint.history(),
+            members,
+            self.plan.by_key,
+            criteria=self._criteria,
+            references=self._references,
+            censored=stopped,
         )
         counted = Counter(outcome.outcome for outcome in judged.values())
-        if checkpoint.complete:
+        if checkpoint.complete or stopped:
             self._note(cohort, checkpoint, counted)
         return counted
+
+    def value(self, cohort: str, objective: Objective) -> float | None:
+        """What a search climbs, of an ended cohort that holds one configuration; None where it has no result."""
+        from study.checkpoint import newest_checkpoint
+        from study.values import cohort_value
+
+        found = newest_checkpoint(self.folder.cohort(cohort)).checkpoint
+        stopped = found is not None and not found.complete and was_stopped(self.folder, cohort)
+        if found is None or not (found.complete or stopped):
+            return None
+        return cohort_value(
+            found.history(),
+            self.plan.by_cohort[cohort].members,
+            self.plan.by_key,
+            criteria=self._criteria,
+            references=self._references,
+            objective=objective,
+            censored=stopped,
+        )
 
     def _problem(self, cohort: str) -> str:
         failure = self.folder.failure_file(cohort)

@@ -15,9 +15,10 @@ from study.background import BackgroundTracker
 from study.checkpoint import Checkpoint, newest_checkpoint
 from study.environment import environment_tags
 from study.errors import WorkFailed
-from study.folder import StudyFolder
+from study.folder import StudyFolder, json_text
 from study.mlflow_client import PARENT_RUN, MlflowStore, now_ms, sqlite_uri
 from study.results import Ended, Part, configuration_yaml, ended_replicates, rows_of, run_name, write_results
+from study.rungs import was_stopped
 from study.summary import Point, curve, outcome_fractions
 from trainers.program import evaluation_steps
 
@@ -36,6 +37,10 @@ KIND, STUDY, LAUNCH, KEY, STUDY_RUN = (
     "ganstudy.configuration_key",
     "ganstudy.study_run",
 )
+PHASE = "ganstudy.phase"
+"""explore or confirm, in a study with a protocol."""
+CENSORED = "ganstudy.censored_at"
+"""The generator step at which the scheduler stopped a configuration."""
 SENT_MARK = "finite_fraction"
 
 
@@ -44,6 +49,8 @@ class Tracker:
 
     It keeps no spool of its own: the checkpoints hold all that MLflow has not received yet. Calls raise what MLflow
     raises; ``BackgroundTracker`` is the form that never does. FINISHED is set last and means that all is sent.
+    ``number`` counts the study's launches from 1: it writes that launch's cohorts, and the replicates in them alone;
+    ``phase`` is what a study with a protocol tags it with.
     """
 
     def __init__(
@@ -56,16 +63,14 @@ class Tracker:
         replicate_runs: bool,
         criteria: Criteria,
         reference: Mapping[str, Mapping[str, Any]],
+        number: int = 1,
+        phase: str = "",
     ) -> None:
         self._folder = StudyFolder(folder.parent, folder.name)
-        self._plan = plan
+        self._number, self._phase = number, phase
         self._uri, self._artifact_location = tracking_uri, artifact_location
         self._replicate_runs, self._criteria, self._reference = replicate_runs, criteria, reference
-        self._configurations = plan.by_key
-        self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in plan.cohorts}
-        self._parts = {
-            key: [cohort for cohort, keys in self._cohorts.items() if key in keys] for key in self._configurations
-        }
+        self._take(plan)
         self._connection: MlflowStore | None = None
         self._experiment_id = ""
         self._study: Run | None = None
@@ -95,11 +100,20 @@ class Tracker:
                 self._experiment, identity, tags=self._common_tags(), name=self._plan.study, began=now_ms
             )
             self._store.set_tags(self._study_run, self._common_tags())
-            for path in self._study_files():
-                self._store.upload(self._study_run, path)
+            self._upload_study_files()
             self._store.reopen(self._study)
             self._kill_running(self._study_run)
         return self._study_run
+
+    def grow(self, plan: Plan) -> None:
+        """Knows from now on what ``plan`` has more of this launch, and gives its study run the new plan.json.
+
+        A plan that it has outgrown changes nothing: work that failed is tried again later.
+        """
+        if len(plan.cohorts) >= len(self._plan.cohorts):
+            self._take(plan)
+        if self._study is not None:
+            self._upload_plan()
 
     def start(self, cohort: str) -> None:
         """The runs of the cohort's configurations exist and are RUNNING (those already FINISHED stay so)."""
@@ -138,7 +152,7 @@ class Tracker:
             if not failed and not any(folder.glob("checkpoint-*")):
                 continue
             checkpoint = self._checkpoint(cohort) if self._pending(cohort) else None
-            if failed or (checkpoint is not None and checkpoint.complete):
+            if failed or self._has_ended(cohort, checkpoint):
                 self.finish(cohort, failed=failed)
             else:
                 self.send(cohort)
@@ -190,14 +204,37 @@ class Tracker:
     def _study_run(self) -> str:
         return str(self._opened.info.run_id)
 
+    def _take(self, plan: Plan) -> None:
+        """What this launch trains, and the plan as it is at its end: later launches are not its affair."""
+        self._plan, own = plan.until(self._number), plan.of_launch(self._number)
+        self._own, self._configurations = own, own.by_key
+        self._cohorts = {entry.cohort: list(dict.fromkeys(key for key, _ in entry.members)) for entry in own.cohorts}
+        self._parts: dict[str, list[str]] = {}
+        for cohort, keys in self._cohorts.items():
+            for key in keys:
+                self._parts.setdefault(key, []).append(cohort)
+
     def _study_files(self) -> tuple[Path, ...]:
-        return self._folder.spec_file, self._folder.plan_file, self._folder.reference_file
+        return self._folder.launch_spec_file(self._number), self._folder.plan_file, self._folder.reference_file
+
+    def _upload_study_files(self) -> None:
+        spec, _, reference = self._study_files()
+        self._store.upload_text(self._study_run, self._folder.spec_file.name, spec.read_text(encoding="utf-8"))
+        self._upload_plan()
+        self._store.upload(self._study_run, reference)
+        if self._own.phases:
+            self._store.upload(self._study_run, self._folder.selection_file)
+
+    def _upload_plan(self) -> None:
+        text = json_text(self._plan.to_json())
+        self._store.upload_text(self._study_run, self._folder.plan_file.name, text)
 
     def _common_tags(self) -> dict[str, str]:
         return {
             STUDY: self._plan.study,
             "ganstudy.spec_hash": self._plan.spec_hash,
             "ganstudy.criteria_hash": self._plan.criteria_hash,
+            **({PHASE: self._phase} if self._phase else {}),
         }
 
     def _pending(self, cohort: str) -> list[str]:
@@ -210,9 +247,13 @@ class Tracker:
     def _checkpoint(self, cohort: str) -> Checkpoint | None:
         return newest_checkpoint(self._folder.cohort(cohort)).checkpoint
 
+    def _has_ended(self, cohort: str, checkpoint: Checkpoint | None) -> bool:
+        """Whether it trained to its horizon, or to the rung at which it was stopped."""
+        return checkpoint is not None and (checkpoint.complete or was_stopped(self._folder, cohort))
+
     def _ended_part(self, cohort: str, checkpoint: Checkpoint | None) -> Part | None:
         """How a cohort ended, perhaps under an earlier process; None while it has not."""
-        if cohort not in self._ended and (checkpoint is None or not checkpoint.complete):
+        if cohort not in self._ended and not self._has_ended(cohort, checkpoint):
             return None
         return Part(checkpoint=checkpoint, failed=self._ended.get(cohort, False))
 
@@ -225,16 +266,24 @@ class Tracker:
                 self._experiment,
                 identity,
                 tags=self._common_tags() | {STUDY_RUN: self._study_run},
-                name=run_name(configuration, self._plan.configurations),
+                name=self._run_name(configuration),
                 began=lambda: self._first_measured_ms(key),
             )
             if run.info.status == "FINISHED":
                 self._finished.add(key)
             elif not run.data.params:  # last, so that it says that the rest is there
-                self._store.upload_text(run.info.run_id, "configuration.yaml", configuration_yaml(configuration))
+                text = configuration_yaml(configuration, self._own.replicates_of(key))
+                self._store.upload_text(run.info.run_id, "configuration.yaml", text)
                 self._store.log_params(run.info.run_id, configuration.params())
             self._runs[key] = run
         return self._runs[key]
+
+    def _run_name(self, configuration: Configuration) -> str:
+        """By what varies; in a plan that grows, where nobody knows yet, by number: the third of its loss."""
+        if self._plan.declared is None:
+            return run_name(configuration, self._plan.configurations)
+        same = [entry.configuration_key for entry in self._plan.configurations if entry.loss == configuration.loss]
+        return f"{configuration.loss} {same.index(configuration.configuration_key) + 1}"
 
     def _first_measured_ms(self, key: str) -> int:
         """A run made after the fact began when its first row was measured."""
@@ -257,7 +306,13 @@ class Tracker:
         run = self._run(configuration.configuration_key)
         failed = any(part.failed for part in parts)
         reference = self._reference[configuration.target_id]
-        ended = ended_replicates(configuration, parts, criteria=self._criteria, reference=reference)
+        ended = ended_replicates(
+            configuration,
+            parts,
+            replicates=self._own.replicates_of(configuration.configuration_key),
+            criteria=self._criteria,
+            reference=reference,
+        )
         if len(parts) == 1 or not failed:  # quantiles over the parts that did not fail could never be put right
             self._send_curve(configuration, ended.history)
         with tempfile.TemporaryDirectory(prefix="ganstudy-") as folder:
@@ -268,6 +323,8 @@ class Tracker:
             shares = outcome_fractions(outcome.outcome for outcome in ended.outcomes.values())
             point = Point(generator_step=ended.last_step, measured_at_ms=last, metrics=shares)
             self._store.log_points(run.info.run_id, [point])
+        if any(part.censored for part in parts):
+            self._store.set_tags(run.info.run_id, {CENSORED: str(ended.last_step)})
         if tags := environment_tags(part.checkpoint.environments for part in parts if part.checkpoint):
             self._store.set_tags(run.info.run_id, tags)
         if self._replicate_runs:

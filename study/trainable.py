@@ -8,7 +8,7 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ from study.history import History
 from study.plan import Cohort as PlannedCohort
 from study.plan import Plan
 from study.ray_doorway import this_node_is_leaving
+from study.reference import read_references
+from study.spec import StudySpec
+from study.values import value_at_rung
 from trainers.cohort import Cohort
 from trainers.evaluation import Judge
 from trainers.loop import train
@@ -154,6 +157,7 @@ def trainable(config: Mapping[str, Any]) -> None:
             device=prepare_device(config),
             import_path=config["import_path"],
             report=tune.report,
+            rungs=config["rungs"],
         )
     except Exception as problem:
         if watch.superseded():  # the newer writer took away what this one was writing
@@ -186,9 +190,19 @@ def prepare_device(config: Mapping[str, Any]) -> str:
 
 
 def run_cohort(
-    folder: StudyFolder, *, cohort: str, watch: Watch, device: str, import_path: str | None, report: Report
+    folder: StudyFolder,
+    *,
+    cohort: str,
+    watch: Watch,
+    device: str,
+    import_path: str | None,
+    report: Report,
+    rungs: Sequence[int] = (),
 ) -> str:
-    """Restores or starts the cohort and trains it until it ends; returns why it paused for good before that, or ""."""
+    """Restores or starts the cohort and trains it until it ends; returns why it paused for good before that, or "".
+
+    ``rungs``: numbers of the evaluations at which a scheduler may end it early; ``report`` returns if it does not.
+    """
     if import_path and import_path not in sys.path:
         sys.path.append(import_path)
     plan = Plan.from_json(json.loads(folder.plan_file.read_text(encoding="utf-8")))
@@ -202,7 +216,10 @@ def run_cohort(
     run = open_cohort(folder, configurations, planned, found, device=device, watch=watch)
     target_id = configurations[planned.members[0][0]].target_id
     judge = Judge.load(folder.judge_file(target_id), device=device)
-    return drive(run, judge, pace=Pace(report))
+    climb = Climb(folder, plan, run, report, frozenset(rungs))
+    if found is not None:
+        climb.arrived(run.cohort.evaluations_done - 1, alive=int(run.cohort.alive[: run.cohort.size].sum()))
+    return drive(run, judge, pace=Pace(report), climb=climb)
 
 
 def open_cohort(
@@ -242,19 +259,48 @@ def open_cohort(
     return CohortRun(folder, planned, cohort, history, watch, environments=known)
 
 
-def drive(run: CohortRun, judge: Judge, *, pace: Pace) -> str:
+def drive(run: CohortRun, judge: Judge, *, pace: Pace, climb: Climb) -> str:
     """Trains to the end, pausing to write checkpoints; returns "", or why it ended early: ``Watch.pause``."""
     while True:
         for evaluation in train(run.cohort, judge, should_stop=run.watch):
             run.history.append(evaluation, measured_at_ms=time.time_ns() // 1_000_000)
-            if run.watch.due():
+            alive = int(evaluation.finite.sum())
+            if run.watch.due() or evaluation.index in climb.rungs:
                 run.save(complete=False)
-            pace.evaluated(run, alive=int(evaluation.finite.sum()))
+            pace.evaluated(run, alive=alive)
+            climb.arrived(evaluation.index, alive=alive)
         pause = run.watch.pause
         run.save(complete=not pause)
         pace.saved(run, complete=not pause)
         if pause != "checkpoint":
             return pause
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Tells the scheduler how good the cohort is at each of its rungs, once a checkpoint stands there."""
+
+    folder: StudyFolder
+    plan: Plan
+    run: CohortRun
+    report: Report
+    rungs: frozenset[int]
+
+    def arrived(self, evaluation: int, *, alive: int) -> None:
+        """Waits for the scheduler at a rung, which ends the process there if the cohort is to go no further.
+
+        After a crash it may be told twice; the first decision stands.
+        """
+        if evaluation not in self.rungs or self.run.watch.pause == "superseded":
+            return
+        value = value_at_rung(
+            self.run.history.table(),
+            self.run.planned.members,
+            self.plan.by_key,
+            criteria=StudySpec.from_file(self.folder.spec_file, import_code=False).criteria,
+            references=read_references(self.folder),
+        )
+        self.report({"rung": float(evaluation), "rung_value": value, "alive": float(alive)})
 
 
 @dataclass

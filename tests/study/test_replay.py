@@ -16,11 +16,11 @@ import pytest
 
 from analysis.load import load_replicate
 from analysis.replay_record import compare
+from study.begun import begun_study
 from study.cli import main
 from study.cli_replay import choose, find_configuration
 from study.errors import BadInput
 from study.folder import StudyFolder, write_atomic, write_json
-from study.launch import begun_study
 from study.plan import Plan, make_plan
 from study.reference import load_judge
 from study.replay import Replay, frame_steps

@@ -245,8 +245,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "budget.value: leaves 19 generator steps for 20 evaluations at k = 3, batch_size = 128, penalty gradient_pen",
     ),
     (budget(evaluation_samples=99), "budget.evaluation_samples: must be at least 20 for each of 5 modes: 100 (got 99)"),
-    ({"search": {"method": "optuna"}}, "search.method: optuna is not available yet; use grid or random"),
-    ({"scheduler": {"name": "asha"}}, "scheduler.name: asha is not available yet; use none"),
     ({"search": {"method": "random"}}, "search.configurations: required with method random: how many per loss entry"),
     (
         {"search": {"method": "rndom"}},

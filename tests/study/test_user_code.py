@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from study.configurations import configurations
 from study.errors import BadInput
 from study.folder import StudyFolder, write_atomic, write_json
-from study.launch import resume, run
+from study.launch import Options, resume, run
+from study.launches import next_record
 from study.plan import make_plan
 from study.problems import SpecError
 from study.spec import StudySpec
@@ -86,8 +88,8 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
     """Launch records that got as far as an attempt, which is not made."""
     seen: list[Mapping[str, Any]] = []
 
-    def attempt(folder: object, spec: object, plan: object, record: Mapping[str, Any], console: object) -> None:
-        seen.append(record)
+    def attempt(folder: StudyFolder, spec: StudySpec, plan: object, options: Options, console: object) -> None:
+        seen.append(next_record(folder, spec, **asdict(options)))
 
     monkeypatch.setattr("study.launch._attempt", attempt)
     return seen
