@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.cautions_environment import ENVIRONMENT_CHECKS
-from analysis.cautions_records import RECORD_CHECKS, Caution, Tables, caution, if_any, nested
+from analysis.cautions_records import RECORD_CHECKS, Caution, Tables, caution, if_any
 from analysis.cautions_tuned import TUNED_CHECKS
 from analysis.commands import (
     most_seeds,
@@ -104,8 +104,7 @@ def _infrastructure(frames: StudyFrames, tables: Tables) -> Caution | None:
 
 
 def _adaptive(frames: StudyFrames, tables: Tables) -> Caution | None:
-    method = nested(frames.spec, "search", "method")
-    if method != "optuna":
+    if not frames.adaptive:
         return None
     return caution(
         "W05",

@@ -67,6 +67,9 @@ def _cells(axes: Axes, table: pd.DataFrame, chosen: tuple[float, float] | None) 
     axes.set_xticks([i + 0.5 for i in range(len(rates))], [rate_text(v) for v in rates], fontsize=7.5)
     axes.set_yticks([i + 0.5 for i in range(len(values))], [number_text(v) for v in values], fontsize=7.5)
     axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_color(FAINT)
 
 
 def _scatter(axes: Axes, table: pd.DataFrame, chosen: tuple[float, float] | None) -> None:

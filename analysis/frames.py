@@ -102,9 +102,14 @@ class StudyFrames:
 
     @property
     def adaptive(self) -> bool:
-        """Whether results decided which settings were tried next, so that no share over the space can be estimated."""
+        """Whether results decided which settings were tried next, so that no share over the space can be estimated.
+
+        Optuna's ``random`` and ``qmc`` samplers look at no result.
+        """
         search = self.spec.get("search")
-        return isinstance(search, Mapping) and search.get("method") == "optuna"
+        if not isinstance(search, Mapping) or search.get("method") != "optuna":
+            return False
+        return search.get("sampler") not in ("random", "qmc")
 
     @property
     def interim(self) -> bool:

@@ -53,7 +53,9 @@ def headline(
     if refused or not rows:
         agreed = agreement_sentence(frames) if is_dirac(frames) and refused else ""
         first = f"{_protocol(frames)}, {confirmed}" if confirmed else ""
-        unknown = refused_words(refused) or ("" if confirmed else "No run of this study can be judged yet.")
+        unknown = refused_words(refused, blocked=bool(blocking) and not confirmed) or (
+            "" if confirmed else "No run of this study can be judged yet."
+        )
         return " ".join(filter(None, [blocked, agreed, first, unknown]))
     ranked = sorted(rows, key=lambda row: -row["success"])  # stable: ties keep the study's order
     if is_dirac(frames):

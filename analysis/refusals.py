@@ -26,9 +26,20 @@ def refusal(frames: StudyFrames, losses: pd.DataFrame) -> str:
     return PRUNED if len(losses) and (losses["censored"] > 0).any() else ""
 
 
-def refused_words(reason: str) -> str:
-    """The refusal as a sentence; "" where there is none."""
-    return f"No share over the search space is given: {REASONS[reason]}." if reason else ""
+ANSWERS = {ADAPTIVE: "search: {method: grid}", PRUNED: "scheduler: {name: none}"}
+
+
+def refused_words(reason: str, *, blocked: bool = False) -> str:
+    """The refusal as a sentence; "" where there is none. ``blocked``: with the lines of a study that would answer."""
+    if not reason:
+        return ""
+    told = f"No share over the search space is given: {REASONS[reason]}."
+    if not blocked:
+        return told
+    return (
+        f"{told} What would answer: the same study with {ANSWERS[reason]} for the space, or with {CONFIRM_LINE} for "
+        "the tuned settings."
+    )
 
 
 def remedy(frames: StudyFrames, reason: str) -> str:

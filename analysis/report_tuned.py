@@ -58,8 +58,8 @@ def draw_landscape(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
     selected = selected_places(tables["tuned"], table) if "tuned" in tables else {}
     drawn = [label for label, own in table.groupby("loss") if not is_gridded(own)]
     how = (
-        "Contours at a quarter, a half and three quarters: kernel mean of the settings' shares (Gaussian, Scott's width on "
-        "both axes, blank beyond two widths of every setting), a guide for the eye without an interval. "
+        "Contours at a quarter, a half and three quarters: kernel mean of the settings' shares (Gaussian, Scott's "
+        "width per axis, blank beyond two widths of every setting), a guide for the eye without an interval. "
         if drawn
         else "Fill and text: converged/judged, settings that differ in other factors pooled. "
     )
