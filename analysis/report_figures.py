@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 
-from analysis.compare import DELTA, by_success
+from analysis.compare import DELTA, ENDINGS, by_success
 from analysis.dirac_cells import is_dirac, oracle_table
 from analysis.drawn import Drawn
 from analysis.figures import forest, outcome_bars, outcome_table
@@ -28,12 +29,13 @@ def draw_all(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
     losses, target = tables["losses"], _target(tables["losses"])
     if is_dirac(frames):
         yield _boundary(frames)
-    yield _outcomes(frames, losses, target)
+    yield _outcomes(frames, counted_shares(tables["cells"], losses) if frames.adaptive else losses, target)
     cells = phase_table(frames.runs, by_success(losses))
     rate_name = (rate_factor(frames.runs) or "learning_rate").replace("_", " ")
     yield _phases(cells, rate_name)
     yield _response(cells, losses, rate_name)
-    yield _pairwise(frames, tables["contrasts"], target)
+    if not frames.adaptive:
+        yield _pairwise(frames, tables["contrasts"], target)
     yield from (orbits_of(frames) if is_dirac(frames) else examples_of(frames))
 
 
@@ -55,17 +57,33 @@ def _target(losses: pd.DataFrame) -> str:
 def _outcomes(frames: StudyFrames, losses: pd.DataFrame, target: str) -> Drawn:
     shares = outcome_table(losses.set_index("loss").loc[by_success(losses)].reset_index())
     used, planned = int(losses["runs_used"].sum()), int(losses["runs_planned"].sum())
+    counts = f"n = {used} judged of {planned} planned runs."
+    weighted = (
+        f"How runs end, as weighted shares ({weights_words(frames, target)}). The whisker under a bar is the 95 % "
+        f"interval of the converged share ({INTERVALS[target]}). "
+    )
     return Drawn(
         name="outcome_bars",
         figure=outcome_bars(shares),
         tables={"outcome_bars": shares},
         alt="Stacked bars of outcome shares, one per loss",
-        caption=(
-            f"How runs end, as weighted shares ({weights_words(frames, target)}). The whisker under a bar is the 95 % "
-            f"interval of the converged share ({INTERVALS[target]}). n = {used} judged of {planned} planned runs. "
-            f"Inference target: {TARGETS[target]}."
-        ),
+        caption=TRIED + counts if frames.adaptive else weighted + counts + f" Inference target: {TARGETS[target]}.",
     )
+
+
+TRIED = (
+    "How the runs of the search ended, each counting once: what an adaptive sampler tried, which says nothing about "
+    "the space. "
+)
+
+
+def counted_shares(cells: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
+    """``losses`` with the share of each ending among the runs that were judged, every run counting once."""
+    used = cells.groupby("loss", sort=False)["used"].sum().reindex(losses["loss"]).to_numpy(dtype=float)
+    names = [*ENDINGS, "partial_collapse"]
+    counts = cells.groupby("loss", sort=False)[names].sum().reindex(losses["loss"])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return losses.assign(**{name: counts[name].to_numpy(dtype=float) / used for name in names})
 
 
 def _phases(cells: pd.DataFrame, rate_name: str) -> Drawn:
