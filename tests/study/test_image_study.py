@@ -195,7 +195,7 @@ def test_a_sheet_has_a_row_for_each_replicate_and_says_who_had_ended(tmp_path: P
 @pytest.mark.slow
 def test_a_study_on_files_runs_is_drawn_and_goes_on_where_they_moved(tmp_path: Path, ganstudy: Ganstudy) -> None:
     def said(code: int, *arguments: str | Path) -> str:
-        done = ganstudy(*arguments, "--home", home)
+        done = ganstudy(*arguments, "--home", home, timeout_s=400)
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 
