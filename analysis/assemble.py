@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.frames import CONFIRM
 from study.outcomes import Criteria, Series, judge
 from trainers.measurement import EVERY_MEASUREMENT, MEASUREMENTS, columns
 
@@ -115,18 +116,34 @@ def _differing(table: pd.DataFrame, names: Sequence[str]) -> dict[str, object]:
 
 
 def build_runs(plan: Mapping[str, Any], curves: pd.DataFrame, judging: Judging) -> pd.DataFrame:
-    """One row per planned replicate, in the plan's order: identity, factors, outcome, kind, t_event, margin, finals."""
-    series = _series(curves)
-    rows = [
-        _identity(entry, replicate) | _result(series.get((str(entry["configuration_key"]), replicate)), entry, judging)
-        for entry, replicate in planned(plan)
-    ]
+    """One row per planned replicate, in the plan's order: identity, factors, outcome, kind, t_event, margin, finals.
+
+    Where the plan has phases, ``phase`` too. No scheduler stops a replicate that confirms: cut short, it failed.
+    """
+    series, phases = _series(curves), confirming(plan)
+    never_stopped = replace(judging, may_prune=False)
+    rows = []
+    for entry, replicate in planned(plan):
+        place = (str(entry["configuration_key"]), replicate)
+        fresh = phases is not None and place in phases
+        ended = _result(series.get(place), entry, never_stopped if fresh else judging)
+        rows.append(_identity(entry, replicate) | {"phase": CONFIRM if fresh else ""} | ended)
     finals = [f"final_{name}" for name in measured(plan)]
     factors = sorted({name for entry in plan["configurations"] for name in entry["factors"]} - {"k", "learning_rate"})
     identity = [*RUN_COLUMNS[:4], "k", "learning_rate", *factors, *RUN_COLUMNS[4:]]
-    table = pd.DataFrame(rows, columns=[*identity, "outcome", "kind", "t_event", "margin", *finals])
+    phase = ["phase"] if phases is not None else []
+    table = pd.DataFrame(rows, columns=[*identity, *phase, "outcome", "kind", "t_event", "margin", *finals])
     floats = dict.fromkeys([*finals, "margin", "t_event", "learning_rate"], "float64")
     return table.astype({**floats, "replicate": "int64"})
+
+
+def confirming(plan: Mapping[str, Any]) -> frozenset[tuple[str, int]] | None:
+    """(configuration_key, replicate) of every replicate that confirms a selected setting; None without phases."""
+    phased = [cohort for cohort in plan.get("cohorts", ()) if cohort.get("phase")]
+    if not phased:
+        return None
+    members = (member for cohort in phased if cohort["phase"] == CONFIRM for member in cohort["members"])
+    return frozenset((str(key), int(replicate)) for key, replicate in members)
 
 
 def planned(plan: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], int]]:

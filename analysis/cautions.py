@@ -8,10 +8,18 @@ import pandas as pd
 from scipy import stats
 
 from analysis.cautions_environment import ENVIRONMENT_CHECKS
-from analysis.cautions_records import RECORD_CHECKS, Caution, Tables, caution, if_any, nested
+from analysis.cautions_records import RECORD_CHECKS, Caution, Tables, caution, if_any
+from analysis.cautions_tuned import TUNED_CHECKS
+from analysis.commands import (
+    most_seeds,
+    open_ends,
+    seeds_command,
+    widening,
+)
 from analysis.cost import some_turns, turns
 from analysis.estimators import holm
 from analysis.frames import PENALTY_PARAMETERS, StudyFrames
+from analysis.refusals import ADAPTIVE, PRUNED, remedy
 from analysis.weights import inference_target
 from analysis.wording import listed, percent, shown
 
@@ -34,13 +42,23 @@ def _few_replicates(frames: StudyFrames, tables: Tables) -> Caution | None:
     open_pairs = contrasts[contrasts["seeds_needed"].notna()]
     if not len(open_pairs):
         return None
-    most = int(open_pairs["seeds_needed"].max())
+    most = most_seeds(open_pairs)
     return caution(
         "W01",
         "Too few replicates to tell some losses apart",
         _pair_names(open_pairs),
-        f"up to {most} more per setting would find the smallest difference that matters in four studies of five",
+        f"up to {most} more per setting would find the smallest difference that matters in four studies of five"
+        + _by(seeds_command(frames, most)),
     )
+
+
+def _then(clause: str) -> str:
+    return f"; {clause}" if clause else ""
+
+
+def _by(command: str) -> str:
+    """: `ganstudy extend ...` adds them; nothing without a command."""
+    return f": `{command}` adds them" if command else ""
 
 
 def _edge_of_range(frames: StudyFrames, tables: Tables) -> Caution | None:
@@ -50,7 +68,8 @@ def _edge_of_range(frames: StudyFrames, tables: Tables) -> Caution | None:
         "W02",
         "Success reaches the edge of the learning rates",
         reaching["loss"],
-        "the working range may go on outside the study: its decades are a lower bound",
+        "the working range may go on outside the study: its decades are a lower bound"
+        + _then(widening(frames, open_ends(tables))),
     )
 
 
@@ -60,8 +79,8 @@ def _pruned(frames: StudyFrames, tables: Tables) -> Caution | None:
         "W03",
         "Runs were stopped before the horizon",
         losses.loc[losses["censored"] > 0, "loss"],
-        "their outcome is unknown and which ones were stopped depends on how they did: no verdict",
-        blocks=True,
+        f"their outcome is unknown and which ones were stopped depends on how they did: {remedy(frames, PRUNED)}",
+        blocks=not len(frames.confirmed),
     )
 
 
@@ -85,15 +104,14 @@ def _infrastructure(frames: StudyFrames, tables: Tables) -> Caution | None:
 
 
 def _adaptive(frames: StudyFrames, tables: Tables) -> Caution | None:
-    method = nested(frames.spec, "search", "method")
-    if method != "optuna":
+    if not frames.adaptive:
         return None
     return caution(
         "W05",
         "An adaptive sampler chose the settings",
         frames.labels(),
-        "good settings are over-represented, differently for each loss: shares of success mean nothing",
-        blocks=True,
+        f"good settings are over-represented, differently for each loss: {remedy(frames, ADAPTIVE)}",
+        blocks=not len(frames.confirmed),
     )
 
 
@@ -196,7 +214,7 @@ def _degenerate(frames: StudyFrames, tables: Tables) -> Caution | None:
 
 def _few_drawn(frames: StudyFrames, tables: Tables) -> Caution | None:
     cells = tables["cells"]
-    if inference_target(frames) != "space":
+    if inference_target(frames) != "space" or frames.adaptive:
         return None
     counts = cells[cells["used"] > 0].groupby("loss", sort=False).size()
     return if_any(
@@ -240,6 +258,7 @@ CHECKS: Sequence[Callable[[StudyFrames, Tables], Caution | None]] = (
     _few_drawn,
     _single_weight,
     _costly_order,
+    *TUNED_CHECKS,
 )
 
 

@@ -18,7 +18,8 @@ from analysis.cautions import warnings_list
 from analysis.estimators import holm, trapezoid, wilson
 from analysis.frames import StudyFrames
 from analysis.headline import headline
-from analysis.verdicts import Rule, decide
+from analysis.refusals import ADAPTIVE, REASONS
+from analysis.verdicts import UNDETERMINED, Rule, decide
 from analysis.weights import inference_target, weights
 from study.outcomes import OUTCOMES
 
@@ -71,6 +72,11 @@ LOSS_COLUMNS: tuple[str, ...] = (
     "target",
 )
 
+COUNTED: frozenset[str] = frozenset(
+    {"loss", "runs_planned", "runs_used", "runs_failed", "censored", "cells", "cells_empty", "target"}
+)
+"""What losses.csv says of a study whose settings an adaptive sampler chose."""
+
 CONTRAST_COLUMNS: tuple[str, ...] = (
     "loss_a",
     "loss_b",
@@ -114,6 +120,7 @@ def cells_table(frames: StudyFrames) -> pd.DataFrame:
     ``success`` and ``unstable`` are shares of the runs used (NaN where none was); ``modal_failure`` is the most
     frequent ending that is not converged, in case of a tie the one named first in the report's order.
     """
+    frames = frames.explored
     design = weights(frames)
     counts = _counts(frames.runs)
     table = design.merge(counts, on=["loss", "configuration_key"], how="left")
@@ -158,6 +165,7 @@ def arms(
 
     ``design``: the study's ``weights`` where they are known already; they do not depend on how runs ended.
     """
+    frames = frames.explored
     design = weights(frames) if design is None else design
     values = event(frames.runs, outcomes, kinds=kinds)
     built = {}
@@ -178,7 +186,9 @@ def losses_table(frames: StudyFrames) -> pd.DataFrame:
     ``success_worst`` and ``success_best`` count every planned but unused run as a failure and as a success.
     ``lr_decades`` integrates success over log10 learning rate for each k and takes the largest (NaN with one
     learning rate); with ``lr_decades_lower_bound`` it may go on outside the range ``span`` (decades).
+    Where an adaptive sampler chose the settings only counts are given: every share is NaN.
     """
+    frames = frames.explored
     target = inference_target(frames)
     cells = cells_table(frames)
     success, unstable = arms(frames), unstable_arms(frames)
@@ -195,7 +205,14 @@ def losses_table(frames: StudyFrames) -> pd.DataFrame:
             | {"success_worst": _bound(success[label], 0.0), "success_best": _bound(success[label], 1.0)}
             | {"n_eff": found.n_eff, "target": target}
         )
-    return pd.DataFrame(rows, columns=list(LOSS_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(LOSS_COLUMNS))
+    return _refused(table) if frames.adaptive else table
+
+
+def _refused(losses: pd.DataFrame) -> pd.DataFrame:
+    """Counts without shares: good settings are over-represented, differently for each loss."""
+    shares = [name for name in LOSS_COLUMNS if name not in COUNTED]
+    return losses.assign(**{**dict.fromkeys(shares, math.nan), "lr_decades_lower_bound": False})
 
 
 def _weighted(cells: pd.DataFrame, ending: str) -> float:
@@ -252,11 +269,18 @@ def contrasts_table(frames: StudyFrames, *, delta: float = DELTA, alpha: float =
     """Every pair of labels once, in the study's order: difference in success, intervals, tests and the verdict.
 
     ``low`` and ``high`` are simultaneous (level alpha over the pairs), ``low_95`` and ``high_95`` are not;
-    the verdict is read from ``low_worst`` and ``high_best``, which also allow for runs that are missing.
+    the verdict is read from ``low_worst`` and ``high_best``, which also allow for runs that are missing. Where an
+    adaptive sampler chose the settings nothing is compared.
     """
+    frames = frames.explored
     target = inference_target(frames)
     success, unstable = arms(frames), unstable_arms(frames)
     pairs = list(itertools.combinations(frames.labels(), 2))
+    if frames.adaptive:
+        open_ = {"verdict": UNDETERMINED, "verdict_kind": UNDETERMINED, "winner": "", "seeds_note": REASONS[ADAPTIVE]}
+        rest = {"crossing": False, "unstable_verdict": "", "target": target}
+        rows = [{"loss_a": a, "loss_b": b, **open_, **rest} for a, b in pairs]
+        return pd.DataFrame(rows, columns=list(CONTRAST_COLUMNS)).astype({"seeds_needed": "Int64"})
     p_values = [p_value(success[a], success[b], target) for a, b in pairs]
     pruned = set(frames.runs.loc[frames.runs["outcome"] == "censored", "loss"])
     rows = []
@@ -268,8 +292,12 @@ def contrasts_table(frames: StudyFrames, *, delta: float = DELTA, alpha: float =
 
 
 def by_success(losses: pd.DataFrame) -> list[str]:
-    """Labels in the order of every table and figure of the page: highest success first, unknown shares last."""
-    ranked = losses.sort_values("success", ascending=False, kind="stable", na_position="last")
+    """Labels in the order of every table and figure of the page: highest success first, unknown shares last.
+
+    Where no share over the space is known, tuned success decides.
+    """
+    by = "tuned" if "tuned" in losses and losses["success"].isna().all() else "success"
+    ranked = losses.sort_values(by, ascending=False, kind="stable", na_position="last")
     return [str(label) for label in ranked["loss"]]
 
 

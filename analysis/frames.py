@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import pandas as pd
 
@@ -14,9 +15,15 @@ from trainers.measurement import EVERY_MEASUREMENT
 SAMPLE_COLUMNS: tuple[str, ...] = ("configuration_key", "replicate", "generator_step", "sample", "x")
 
 RESULT_COLUMNS: frozenset[str] = frozenset(
-    {"replicate", "seed", "outcome", "kind", "t_event", "margin", *(f"final_{name}" for name in EVERY_MEASUREMENT)}
+    {
+        *("replicate", "seed", "phase", "outcome", "kind", "t_event", "margin"),
+        *(f"final_{name}" for name in EVERY_MEASUREMENT),
+    }
 )
 """Columns of ``runs`` that say how a replicate ended (or which one it is)."""
+
+CONFIRM = "confirm"
+"""``phase`` of the fresh replicates of a setting that a search selected; "" for every other replicate."""
 
 IDENTITY_COLUMNS: frozenset[str] = frozenset({"study", "configuration_key", "loss", "adversarial_loss", "penalty"})
 """Columns of ``runs`` that name a configuration; every other column that is no result is a factor."""
@@ -37,6 +44,7 @@ class StudyFrames:
     ``runs`` has one row per planned replicate, ``curves`` one per replicate and evaluation (contract of
     ``replicates.parquet``, with ``configuration_key``); ``spec`` is the operative study file, ``reference`` and
     ``plan`` are the driver's files, as plain mappings (empty where runs came from a table made elsewhere).
+    Where the plan has phases ``runs`` has a column ``phase``; estimates over the space read ``explored`` only.
     """
 
     study: str
@@ -68,6 +76,40 @@ class StudyFrames:
         rows = self.samples([configuration_key], replicates)
         newest = rows.groupby("replicate")["generator_step"].transform("max")
         return rows[rows["generator_step"] == newest].reset_index(drop=True)
+
+    @cached_property
+    def explored(self) -> StudyFrames:
+        """The study without the replicates that confirm a selected setting: a replicate enters a share of the space
+        only where chance or the design chose its setting, never because it did well. Without phases: itself."""
+        if "phase" not in self.runs:
+            return self
+        confirming = (self.runs["phase"] == CONFIRM).to_numpy()
+        rows = self.runs[~confirming].drop(columns="phase").reset_index(drop=True)
+        curves = self.curves
+        if confirming.any() and len(curves):
+            names = ["configuration_key", "replicate"]
+            fresh = pd.MultiIndex.from_frame(self.runs.loc[confirming, names].astype({"configuration_key": str}))
+            own = pd.MultiIndex.from_frame(curves[names].astype({"configuration_key": str}))
+            curves = curves[~own.isin(fresh)].reset_index(drop=True)
+        return replace(self, runs=rows, curves=curves)
+
+    @property
+    def confirmed(self) -> pd.DataFrame:
+        """The rows of ``runs`` that confirm a selected setting with fresh seeds; none where the plan has no phases."""
+        if "phase" not in self.runs:
+            return self.runs.iloc[:0]
+        return self.runs[self.runs["phase"] == CONFIRM].reset_index(drop=True)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether results decided which settings were tried next, so that no share over the space can be estimated.
+
+        Optuna's ``random`` and ``qmc`` samplers look at no result.
+        """
+        search = self.spec.get("search")
+        if not isinstance(search, Mapping) or search.get("method") != "optuna":
+            return False
+        return search.get("sampler") not in ("random", "qmc")
 
     @property
     def interim(self) -> bool:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
+from analysis.commands import seeds_command
 from analysis.dirac_cells import is_dirac
 from analysis.frames import StudyFrames
+from analysis.headline_pairs import MAX_NAMED, Row, some, split, verdict_sentence
+from analysis.headline_tuned import tuned_sentences
+from analysis.refusals import refusal, refused_words
 from analysis.report_dirac import agreement_sentence
 from analysis.wording import counted, listed, mapping, percent, percent_range, rate_text
 
-Row = Mapping[Any, Any]
-
-MAX_NAMED = 4  # names in one sentence; the rest is counted
 FAMILIAR = {"adam": "Adam", "rmsprop": "RMSProp", "sgd": "SGD", "mlp": "MLP"}
 
 FAILURE_WORDS = {
@@ -36,17 +36,27 @@ def headline(
     *,
     warnings: Sequence[Row] = (),
     robust: str = "",
+    tuned: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
     """A few plain sentences: protocol and shares of success, the verdicts, how runs fail, what is open, how ``robust``.
 
     Where one of ``warnings`` blocks the evidence, its title comes first and no verdict is told. A study of the
-    Dirac-GAN, where all is settled by a theorem, is told by its agreement with it instead of by verdicts.
+    Dirac-GAN, where all is settled by a theorem, is told by its agreement with it instead of by verdicts. ``tuned``:
+    the tables of confirmed settings; their sentences stand first where no share over the space can be given.
     """
-    rows = [row for row in losses.to_dict("records") if not math.isnan(row["success"])]
+    frames = frames.explored
     blocking = [str(warning["title"]) for warning in warnings if warning["blocks"]]
     blocked = f"Blocked, so no verdict: {'; '.join(_lower(title) for title in blocking)}." if blocking else ""
-    if not rows:
-        return " ".join(filter(None, [blocked, "No run of this study can be judged yet."]))
+    rows = [row for row in losses.to_dict("records") if not math.isnan(row["success"])]
+    refused = refusal(frames, losses)
+    confirmed = tuned_sentences(tuned, blocked=bool(blocking)) if tuned else ""
+    if refused or not rows:
+        agreed = agreement_sentence(frames) if is_dirac(frames) and refused else ""
+        first = f"{_protocol(frames)}, {confirmed}" if confirmed else ""
+        unknown = refused_words(refused, blocked=bool(blocking) and not confirmed) or (
+            "" if confirmed else "No run of this study can be judged yet."
+        )
+        return " ".join(filter(None, [blocked, agreed, first, unknown]))
     ranked = sorted(rows, key=lambda row: -row["success"])  # stable: ties keep the study's order
     if is_dirac(frames):
         return " ".join(filter(None, [blocked, agreement_sentence(frames), _success_sentence(frames, ranked)]))
@@ -54,10 +64,11 @@ def headline(
     sentences = [
         blocked,
         _success_sentence(frames, ranked),
-        _verdict_sentence(ranked, pairs),
+        verdict_sentence(ranked, pairs),
         _failure_sentence(frames, ranked),
-        _open_sentence(pairs),
+        _open_sentence(frames, pairs),
         "" if blocked else robust,
+        f"After tuning, {confirmed}" if confirmed else "",
     ]
     return " ".join(filter(None, sentences))
 
@@ -76,58 +87,12 @@ def _success_sentence(frames: StudyFrames, ranked: Sequence[Row]) -> str:
     first = f"{start}{best['loss']} {interval}"
     if not others:
         return f"{first}."
-    head, rest = _split(others)
+    head, rest = split(others)
     named = [f"{percent(row['success'])} with {row['loss']} ({_range(row)})" for row in head]
     if rest:
         most, alike = percent(rest[0]["success"]), len({percent(row["success"]) for row in rest}) == 1
         named.append(f"{most}{'' if alike else ' or less'} with {len(rest)} others")
     return f"{first}, against {listed(named)}."
-
-
-def _split(items: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-    """What is named and what is only counted: never a count of one."""
-    most = MAX_NAMED if len(items) <= MAX_NAMED else MAX_NAMED - 1
-    return items[:most], items[most:]
-
-
-def _some(names: Sequence[str], rest_noun: str = "other") -> str:
-    head, rest = _split(names)
-    return listed([*head, *([counted(len(rest), rest_noun)] if rest else [])])
-
-
-def _verdict_sentence(ranked: Sequence[Row], pairs: Sequence[Row]) -> str:
-    """What is shown about the label of highest success, against each of the others."""
-    best = ranked[0]["loss"]
-    own = [pair for pair in pairs if best in (pair["loss_a"], pair["loss_b"])]
-    shown = [_shown(pair, best) for pair in own if pair["winner"] == best]
-    alike = [_rival(pair, best) for pair in own if pair["verdict_kind"] == "equivalent"]
-    crossing = [_rival(pair, best) for pair in own if pair["verdict_kind"] == "crossing"]
-    parts = []
-    if shown:
-        over = "95 % interval" if len(pairs) == 1 else f"with 95 % intervals over all {len(pairs)} pairs"
-        parts.append(f"{best} is {listed(_grouped(shown))}, {over}")
-    if alike:
-        parts.append(f"{best} is equivalent to {_some(alike)} in success")
-    if crossing:
-        parts.append(f"{best} crosses {_some(crossing)}: neither wins everywhere, see the map")
-    if not parts:
-        all_open = all(pair["verdict_kind"] == "undetermined" for pair in pairs)
-        return "" if all_open else f"{best} is not shown to be ahead of any other loss."
-    return "; ".join(parts) + "."
-
-
-def _shown(pair: Row, best: str) -> tuple[str, str]:
-    sign = 1 if pair["loss_a"] == best else -1
-    limits = sorted((sign * pair["low"], sign * pair["high"]))
-    size = f"{100 * sign * pair['difference']:+.0f} points, {100 * limits[0]:.0f} to {100 * limits[1]:.0f}"
-    immaterial = "immaterial" in pair["verdict_kind"]
-    verb = "detectably but immaterially ahead of" if immaterial else f"{pair['verdict_kind']} than"
-    return verb, f"{_rival(pair, best)} ({size})"
-
-
-def _grouped(shown: Sequence[tuple[str, str]]) -> list[str]:
-    kinds = dict.fromkeys(kind for kind, _ in shown)
-    return [f"{kind} {_some([rival for k, rival in shown if k == kind])}" for kind in kinds]
 
 
 def _failure_sentence(frames: StudyFrames, ranked: Sequence[Row]) -> str:
@@ -163,12 +128,15 @@ def _failing(row: Row) -> str:
     return told if len(modal) > 1 else f"{told} (most often {FAILURE_WORDS[modal[0]]})"
 
 
-def _open_sentence(pairs: Sequence[Row]) -> str:
+def _open_sentence(frames: StudyFrames, pairs: Sequence[Row]) -> str:
     undetermined = [pair for pair in pairs if pair["verdict_kind"] == "undetermined"]
     if not undetermined:
         return ""
     named = [f"{pair['loss_a']} against {pair['loss_b']} ({_settle(pair)})" for pair in undetermined]
-    return f"Undetermined: {_some(named, 'other pair')}."
+    needed = [int(pair["seeds_needed"]) for pair in undetermined if not pd.isna(pair["seeds_needed"])]
+    command = seeds_command(frames, max(needed)) if needed else ""
+    told = f"; {command} adds them" if command else ""
+    return f"Undetermined: {some(named, 'other pair')}{told}."
 
 
 def _settle(pair: Row) -> str:
@@ -222,10 +190,6 @@ def _setting(frames: StudyFrames) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _rival(pair: Row, label: str) -> str:
-    return str(pair["loss_b"] if pair["loss_a"] == label else pair["loss_a"])
 
 
 def _range(row: Row) -> str:

@@ -37,7 +37,7 @@ class PageFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class PageInput:
-    """Everything the page shows."""
+    """Everything the page shows; ``frames`` without the replicates that confirm a setting, which are ``confirmed``."""
 
     frames: StudyFrames
     tables: Mapping[str, pd.DataFrame]
@@ -49,6 +49,7 @@ class PageInput:
     provenance: Mapping[str, object]
     files: Sequence[str]
     robustness: Robustness
+    confirmed: pd.DataFrame
 
     @property
     def ordered_warnings(self) -> list[Mapping[str, Any]]:

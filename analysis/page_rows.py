@@ -9,26 +9,55 @@ from typing import Any
 import pandas as pd
 
 from analysis import report_text as words
+from analysis.commands import seeds_command
 from analysis.compare import by_success, rank_intervals
 from analysis.figures import SHARE_ORDER, outcome_table, segment_look
 from analysis.figures_cells import cell_of
 from analysis.figures_style import OUTCOMES
 from analysis.frames import StudyFrames
 from analysis.loss_names import page_address
-from analysis.wording import number_text, p_text, percent, percent_range, points, rate_text, short_verdict, shown
+from analysis.refusals import refusal
+from analysis.wording import (
+    DASH,
+    MINUS,
+    listed,
+    number_text,
+    p_text,
+    percent,
+    percent_range,
+    points,
+    rate_text,
+    short_verdict,
+    shown,
+)
 
 MOST_RUNS_LISTED = 4000
 """Beyond so many runs the page lists cells without their replicates; runs.csv holds them all."""
 
 
+SHARES: tuple[str, ...] = (
+    *("success", "success_low", "success_high"),
+    *("unstable", "unstable_low", "unstable_high"),
+    "lr_decades",
+)
+"""What the leaderboard shows as a dash where the design forbids a share over the space."""
+
+
 def leaderboard(frames: StudyFrames, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """One row per loss, best first."""
     losses = tables["losses"]
+    refused = refusal(frames, losses)
     ranks = rank_intervals(losses, tables["contrasts"]).set_index("loss")
     shares = outcome_table(losses).to_dict("records")
+    if refused:
+        losses, shares = losses.assign(**dict.fromkeys(SHARES, math.nan)), [dict.fromkeys(s, math.nan) for s in shares]
     rows = [
         _board_row(row, share, frames.runs[frames.runs["loss"] == row["loss"]])
-        | {"rank": _span(ranks.loc[row["loss"], "rank_best"], ranks.loc[row["loss"], "rank_worst"])}
+        | {
+            "rank": DASH
+            if refused
+            else _span(ranks.loc[row["loss"], "rank_best"], ranks.loc[row["loss"], "rank_worst"])
+        }
         for row, share in zip(losses.to_dict("records"), shares, strict=True)
     ]
     order = by_success(losses)
@@ -64,7 +93,7 @@ def _interval(value: float, low: float, high: float) -> dict[str, Any]:
         "low": low,
         "high": high,
         "text": percent(value),
-        "range": percent_range(low, high),
+        "range": percent_range(low, high) if not (math.isnan(low) or math.isnan(high)) else "",
     }
 
 
@@ -119,6 +148,18 @@ def pair_rows(contrasts: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def pair_commands(frames: StudyFrames, contrasts: pd.DataFrame) -> list[dict[str, str]]:
+    """What would settle the open pairs, one command per number of seeds; none where no command extends the study."""
+    rows: dict[int, list[str]] = {}
+    for row in contrasts[contrasts["seeds_needed"].notna()].to_dict("records"):
+        rows.setdefault(int(row["seeds_needed"]), []).append(f"{shown(row['loss_a'])} {MINUS} {shown(row['loss_b'])}")
+    told = [
+        {"needed": f"about {needed} more", "pairs": listed(pairs), "command": seeds_command(frames, needed)}
+        for needed, pairs in sorted(rows.items())
+    ]
+    return [row for row in told if row["command"]]
 
 
 def _known_range(value: float, low: float, high: float) -> str:

@@ -14,6 +14,7 @@ from analysis.early_warning import early_warning_table
 from analysis.frames import StudyFrames
 from analysis.histories import histories
 from analysis.horizons import horizons_table
+from analysis.importance import importance_table
 from analysis.multiverse import PAIR_COLUMNS, VARIANT_COLUMNS, multiverse
 from analysis.ranges import certified_table, sensitivity_table, zones_table
 from analysis.ranks import quality_table, superiority_table
@@ -40,6 +41,7 @@ PROFILE_FILES: tuple[str, ...] = (
     "shake_runs",
     "cost",
     "horizons",
+    "importance",
 )
 """Tables that the report writes as files of their own; ``superiority`` goes into contrasts.csv."""
 
@@ -67,9 +69,13 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
 
     ``criteria_variants`` judges every run again under 27 criteria, the one slow part; it is left out where outcomes
     came with a table of runs. A study of the Dirac-GAN has no profile: its runs are judged by their radius, one
-    start decides them all, and a theorem says which settings converge.
+    start decides them all, and a theorem says which settings converge. Of settings that an adaptive sampler chose only
+    the budget curve can be told.
     """
-    if is_dirac(frames):
+    frames = frames.explored
+    searched = budget_table(frames) if frames.adaptive else None
+    important = importance_table(frames)
+    if is_dirac(frames) or frames.adaptive:
         frames, criteria_variants = replace(frames, runs=frames.runs.iloc[:0], curves=frames.curves.iloc[:0]), False
     judged_here = criteria_variants and frames.criteria is not None and len(frames.curves) > 0
     empty = {"variants": pd.DataFrame(columns=list(VARIANT_COLUMNS)), "pairs": pd.DataFrame(columns=list(PAIR_COLUMNS))}
@@ -80,7 +86,7 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
     return {
         "profile": profile_table(frames, shaken),
         "superiority": superiority_table(frames),
-        "budget": budget_table(frames),
+        "budget": budget_table(frames) if searched is None else searched,
         "incidence": incidence,
         "early_warning": early_warning_table(frames),
         "variance": variance_table(frames),
@@ -95,6 +101,7 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
         "shake_runs": shake_runs,
         "cost": cost_table(frames, incidence),
         "horizons": horizons_table(frames, found),
+        "importance": important,
     }
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.compare import ALPHA, DELTA, cells_table, contrasts_table, headline, losses_table, warnings_list
+from analysis.confirmed import TUNED_FILES, tuned_tables, with_tuned
+from analysis.dirac_cells import is_dirac
 from analysis.drawn import Drawn
 from analysis.files import csv_text, json_text, replaced_folder, write_manifest, write_parquet, write_text
 from analysis.frames import StudyFrames
@@ -24,6 +26,7 @@ from analysis.report_markdown import markdown
 from analysis.report_page import render
 from analysis.report_profile import draw_profile
 from analysis.report_text import flow, question
+from analysis.report_tuned import draw_landscape, draw_tuned
 from analysis.robustness import Robustness, robustness, robustness_cautions
 from trainers.measurement import EVERY_MEASUREMENT, MEASUREMENTS
 
@@ -79,9 +82,10 @@ def build_report(frames: StudyFrames, *, out: Path | str) -> Report:
     ``out`` is a file, or holds files that no report wrote.
     """
     tables = report_tables(frames)
-    robust = robustness(tables)
+    robust, tuned = robustness(tables), tables if "tuned" in tables else None
     found = sorted([*warnings_list(frames, tables), *robustness_cautions(robust)], key=lambda w: str(w["id"]))
-    sentence = headline(frames, tables["losses"], tables["contrasts"], warnings=found, robust=robust.sentence)
+    pairs, told = tables["contrasts"], robust.sentence
+    sentence = headline(frames, tables["losses"], pairs, warnings=found, robust=told, tuned=tuned)
     blocked = any(bool(w["blocks"]) for w in found)
     report = Report(sentence, tables, found, blocked, Path(out), robust)
     with replaced_folder(Path(out)) as folder:
@@ -90,13 +94,15 @@ def build_report(frames: StudyFrames, *, out: Path | str) -> Report:
 
 
 def report_tables(frames: StudyFrames) -> dict[str, pd.DataFrame]:
-    """Every table of the report by the stem of its file."""
-    profile = stability_profile(frames)
+    """Every table of the report by the stem of its file; all but ``runs`` and the tuned ones are of ``explored``."""
+    profile, tuned = stability_profile(frames), tuned_tables(frames)
+    losses = losses_table(frames)
     return {
         "runs": runs_table(frames.runs),
         "cells": cells_table(frames),
-        "losses": losses_table(frames),
+        "losses": with_tuned(losses, tuned["tuned"]) if tuned else losses,
         "contrasts": with_superiority(contrasts_table(frames), profile.pop("superiority")),
+        **tuned,
         **profile,
     }
 
@@ -134,7 +140,7 @@ def _write(frames: StudyFrames, report: Report, folder: Path) -> None:
     write_text(folder / "report.json", json_text(summary(frames, report)))
     figures, cells = _draw(frames, report, folder / "figures")
     page = PageInput(
-        frames=frames,
+        frames=frames.explored,
         tables=report.tables,
         cells=cells,
         headline=report.headline,
@@ -142,8 +148,9 @@ def _write(frames: StudyFrames, report: Report, folder: Path) -> None:
         blocked=report.blocked,
         figures=figures,
         provenance=provenance,
-        files=DATA_FILES,
+        files=data_files(report.tables),
         robustness=report.robustness,
+        confirmed=frames.confirmed,
     )
     write_text(folder / "report.html", render(page))
     write_text(folder / "report.md", markdown(page))
@@ -152,10 +159,29 @@ def _write(frames: StudyFrames, report: Report, folder: Path) -> None:
     write_manifest(folder)
 
 
+def confirm_counts(frames: StudyFrames) -> dict[str, object]:
+    """The fresh replicates from planned to judged; nothing without a confirming phase."""
+    fresh = frames.confirmed
+    return {"confirm_runs": {str(s["name"]).replace(" ", "_"): s["count"] for s in flow(fresh)}} if len(fresh) else {}
+
+
+def data_files(tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+    """DATA_FILES, and the tuned tables behind contrasts.csv where there are some."""
+    place = DATA_FILES.index("contrasts.csv") + 1
+    tuned = [f"{name}.csv" for name in TUNED_FILES if name in tables]
+    return (*DATA_FILES[:place], *tuned, *DATA_FILES[place:])
+
+
 def _draw(frames: StudyFrames, report: Report, folder: Path) -> tuple[list[PageFigure], pd.DataFrame]:
     """Write every figure below ``folder``; returns them for the page, with the cells of the phase diagrams."""
-    figures, cells = [], pd.DataFrame()
-    every: Iterator[Drawn] = chain(draw_all(frames, report.tables), draw_profile(frames, report.tables))
+    figures, cells, explored = [], pd.DataFrame(), frames.explored
+    tables = report.tables
+    every: Iterator[Drawn] = chain(
+        draw_all(explored, tables),
+        draw_tuned(frames, tables),
+        () if is_dirac(explored) else draw_landscape(explored, tables),
+        draw_profile(explored, tables),
+    )
     for drawn in every:
         cells = drawn.tables.get("phase_diagrams", cells)
         figures.append(
@@ -199,10 +225,12 @@ def summary(frames: StudyFrames, report: Report) -> dict[str, Any]:
         "target": str(losses["target"].iloc[0]) if len(losses) else None,
         "delta": DELTA,
         "alpha": ALPHA,
-        "runs": {str(step["name"]).replace(" ", "_"): step["count"] for step in flow(frames.runs)},
+        "runs": {str(step["name"]).replace(" ", "_"): step["count"] for step in flow(frames.explored.runs)},
+        **confirm_counts(frames),
         "outcomes": {str(name): int(count) for name, count in counts.items()},
         "robustness": report.robustness.summary(),
         "losses": losses.to_dict("records"),
+        **{name: report.tables[name].to_dict("records") for name in TUNED_FILES if name in report.tables},
         "profile": report.tables["profile"].to_dict("records"),
         "contrasts": contrasts.to_dict("records"),
     }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from analysis import report_text as words
 from analysis.page_input import PageInput
-from analysis.page_rows import leaderboard, pair_rows
+from analysis.page_rows import leaderboard, pair_commands, pair_rows
 from analysis.profile_rows import profile_rows, robustness_words
+from analysis.refusals import refusal
+from analysis.report_tuned import tuned_pair_rows, tuned_rows
 from analysis.wording import DASH, MINUS, shown
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~$&])")
@@ -29,6 +32,7 @@ def markdown(page: PageInput) -> str:
         _state(page),
         escaped(page.headline, limit=6000),
         *_leaderboard(page),
+        *_tuned(page),
         *_pairs(page),
         *_warnings(page),
         *_figures(page),
@@ -61,7 +65,7 @@ def _leaderboard(page: PageInput) -> list[str]:
     head += ["Tuned", "Fails in 5 runs", "Mean time (95 %)", "Certified"] if profile else []
     rows = []
     for row in board:
-        shares = [f"{row[name]['text']} ({row[name]['range']})" for name in ("success", "unstable")]
+        shares = [_share(row[name]) for name in ("success", "unstable")]
         decades = f"{'≥ ' if row['at_least'] else ''}{row['decades']}" if row["decades"] else DASH
         cells = [escaped(row["loss"]), row["rank"], *shares, decades]
         if profile:
@@ -76,8 +80,69 @@ def _leaderboard(page: PageInput) -> list[str]:
     return ["## Leaderboard", table(head, rows), note] if profile else ["## Leaderboard", table(head, rows)]
 
 
+def _share(share: Mapping[str, Any]) -> str:
+    return f"{share['text']} ({share['range']})" if share["known"] else DASH
+
+
+def _tuned(page: PageInput) -> list[str]:
+    """The selected settings under fresh seeds, and their pairs; nothing without a confirming phase."""
+    rows = tuned_rows(page.tables)
+    if not rows:
+        return []
+    head = [
+        "Loss",
+        "Setting",
+        "Tuned success (95 %)",
+        "Unstable (95 %)",
+        "Fails in 5 runs",
+        "The search promised",
+        "Runs",
+    ]
+    shares = [[f"{row[name]['text']} ({row[name]['range']})" for name in ("tuned", "unstable")] for row in rows]
+    lines = [
+        [
+            escaped(row["loss"]),
+            escaped(row["setting"] + (f" ({row['edge']})" if row["edge"] else ""), limit=160),
+            *own,
+            f"{row['lottery']} ({row['lottery_range']})",
+            row["explored"],
+            row["runs"],
+        ]
+        for row, own in zip(rows, shares, strict=True)
+    ]
+    note = (
+        "Fresh seeds of the setting that each loss's search selected; they enter no other number. The search promised: "
+        "its own cross-fitted success."
+    )
+    return ["## After tuning, with fresh seeds", table(head, lines), *_tuned_pairs(page), note]
+
+
+def _tuned_pairs(page: PageInput) -> list[str]:
+    pairs = tuned_pair_rows(page.tables)
+    head = [
+        f"First {MINUS} second",
+        "Points",
+        "Over all pairs",
+        "Holm p",
+        "Verdict at the tuned settings",
+        "More seeds",
+    ]
+    lines = [
+        [
+            f"{escaped(pair['first'])} {MINUS} {escaped(pair['second'])}",
+            pair["difference"],
+            pair["joint"],
+            escaped(pair["p_holm"]),
+            escaped(pair["verdict"], limit=200),
+            escaped(pair["needed"], limit=120),
+        ]
+        for pair in pairs
+    ]
+    return [table(head, lines)] if lines else []
+
+
 def _pairs(page: PageInput) -> list[str]:
-    pairs = pair_rows(page.tables["contrasts"])
+    pairs = [] if refusal(page.frames, page.tables["losses"]) else pair_rows(page.tables["contrasts"])
     if not pairs:
         return []
     head = [f"First {MINUS} second", "Points", "Over all pairs", "Holm p", "P(first better)", "Verdict"]
@@ -93,7 +158,12 @@ def _pairs(page: PageInput) -> list[str]:
         for pair in pairs
     ]
     told = robustness_words(page.robustness) if len(page.tables["profile"]) else ""
-    return ["## Losses against each other", table(head, rows), *([escaped(told, limit=6000)] if told else [])]
+    commands = [
+        f"- {row['needed']} per setting for {escaped(row['pairs'], limit=300)}: `{row['command']}`"
+        for row in pair_commands(page.frames, page.tables["contrasts"])
+    ]
+    parts = [table(head, rows), "\n".join(commands), escaped(told, limit=6000)]
+    return ["## Losses against each other", *filter(None, parts)]
 
 
 def _warnings(page: PageInput) -> list[str]:

@@ -14,9 +14,10 @@ from analysis.figures_early import early_words
 from analysis.figures_style import OUTCOMES
 from analysis.files import plain
 from analysis.frames import StudyFrames
+from analysis.importance import importance_rows
 from analysis.loss_names import page_address
 from analysis.page_input import PageInput
-from analysis.page_rows import cell_rows, leaderboard, pair_rows
+from analysis.page_rows import cell_rows, leaderboard, pair_commands, pair_rows
 from analysis.pages import read_part, render_template
 from analysis.profile_rows import (
     certify_words,
@@ -26,8 +27,10 @@ from analysis.profile_rows import (
     robustness_words,
     space_rows,
 )
+from analysis.refusals import refusal, refused_words
 from analysis.report_details import cost_sentence, detail_terms, horizon_rows
 from analysis.report_dirac import OUTCOME_MEANINGS, rule_rows
+from analysis.report_tuned import tuned_pair_rows, tuned_rows, tuned_terms
 from analysis.wording import shown
 
 LONG = 400
@@ -43,6 +46,7 @@ def render(page: PageInput) -> str:
         filters={
             "shown": lambda value, limit=LONG: shown(value, limit=limit),
             "named": breakable,
+            "coded": coded,
             "page": page_address,
             "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
         },
@@ -54,6 +58,12 @@ def breakable(value: object, limit: int = 60) -> Markup:
     """A name, escaped, that may break after its underscores and hyphens."""
     escaped = str(escape(shown(value, limit=limit)))
     return Markup(escaped.replace("_", "_<wbr>").replace("-", "-<wbr>"))  # noqa: S704  (escaped just above)
+
+
+def coded(text: object) -> Markup:
+    """A text of ours, escaped, in which what stands between backticks is code."""
+    parts = str(escape(shown(text, limit=LONG))).split("`")
+    return Markup("".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts)))  # noqa: S704
 
 
 def _context(page: PageInput) -> dict[str, Any]:
@@ -69,9 +79,14 @@ def _context(page: PageInput) -> dict[str, Any]:
         "warnings": page.ordered_warnings,
         "protocol": words.protocol(frames),
         "board": leaderboard(frames, page.tables),
+        "refused": refused_words(refusal(frames, losses)),
+        "tuned": tuned_rows(page.tables),
+        "tuned_pairs": tuned_pair_rows(page.tables),
+        "pair_commands": pair_commands(frames, contrasts),
         "profile": profile_rows(page.tables),
         "horizon": horizon_words(page.tables),
         "certify": certify_words(page.tables),
+        "importance": importance_rows(page.tables),
         "early": early_words(page.tables["early_warning"]),
         "robustness": robustness_words(page.robustness) if len(page.tables["profile"]) else "",
         "spaces": space_rows(page.tables),
@@ -85,11 +100,17 @@ def _context(page: PageInput) -> dict[str, Any]:
         "pairs": pair_rows(contrasts),
         "many_pairs": len(contrasts) > MANY_PAIRS,
         "flow": words.flow(frames.runs),
+        "fresh_flow": words.flow(page.confirmed) if len(page.confirmed) else [],
         "criteria": criteria_rows(frames),
         "rejudged": _rejudged(frames),
         "calibration": described_calibration(spec_calibration),
         "losses": words.loss_rows(frames.runs, frames.labels()),
-        "methods": [*words.methods(frames, losses, contrasts), *method_terms(page.tables), *detail_terms(page.tables)],
+        "methods": [
+            *words.methods(frames, losses, contrasts),
+            *tuned_terms(page.tables),
+            *method_terms(page.tables),
+            *detail_terms(page.tables),
+        ],
         "provenance": facts(page.provenance),
         "files": page.files,
     }

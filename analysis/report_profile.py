@@ -34,7 +34,7 @@ def draw_profile(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
         yield _early(tables["early_warning"])
     budget = _ordered(tables["budget"], order)
     if budget["settings"].nunique() > 1:
-        yield _budget(budget, target, used)
+        yield _searched(budget) if frames.adaptive else _budget(budget, target, used)
     variance = tables["variance"]
     if variance["share"].notna().any():
         yield _variance(variance, used)
@@ -88,6 +88,26 @@ def _budget(table: pd.DataFrame, target: str, used: int) -> Drawn:
             "them (one setting: the leaderboard's share). Cross-fitted: selected on all replicates but one, scored on "
             f"that one. No interval: resampling is invalid for a maximum. n = {used} judged runs. Inference target: "
             f"{TARGETS[target]}."
+        ),
+    )
+
+
+def _searched(table: pd.DataFrame) -> Drawn:
+    fitted = bool(table["tuned"].notna().any())
+    how = (
+        "Cross-fitted: selected on all replicates but one and scored on that one, although the sampler saw them all."
+        if fitted
+        else "The largest share seen: with one replicate each nothing else is known, and selection inflates it."
+    )
+    return Drawn(
+        name="budget",
+        figure=budget_figure(table, column="tuned" if fitted else "naive"),
+        tables={"budget": table},
+        alt="Success at the best setting so far over the number of settings tried, one line per loss",
+        caption=(
+            "What the search found by the time it had tried so many settings, in the order of its suggestions: success "
+            f"of the best of them. {how} No interval; fresh seeds say how good the last one is. Inference target: this "
+            "search alone."
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from analysis.frames import IDENTITY_COLUMNS
+from analysis.frames import CONFIRM, IDENTITY_COLUMNS
 from analysis.wording import did_you_mean, shown
 from study.outcomes import OUTCOMES
 from trainers.catalogue import FACTORS
@@ -31,6 +31,8 @@ def converter(name: str) -> Callable[[object], object]:
     """What types a value of the column ``name``; it raises ValueError with the rule and what was got instead."""
     if name == "outcome":
         return _outcome
+    if name == "phase":
+        return _phase
     if name in TEXTS:
         return lambda value: "" if is_absent(value) else str(value)
     if name in WHOLE:
@@ -43,6 +45,12 @@ def _outcome(value: object) -> str:
         return str(value or "")
     rule = f"must be one of {', '.join(OUTCOMES)}"
     raise ValueError(f"{rule}, got {told(value)}{did_you_mean(str(value)[:80].lower(), OUTCOMES)}")
+
+
+def _phase(value: object) -> str:
+    if is_absent(value) or value == CONFIRM:
+        return str(value or "") if not isinstance(value, float) else ""
+    raise ValueError(f"must be empty or {CONFIRM!r} (fresh replicates of a selected setting), got {told(value)}")
 
 
 def _number(value: object) -> float:

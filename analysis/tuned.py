@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.compare import arms, cells_table
 from analysis.estimators import Floats
 from analysis.frames import StudyFrames
+from analysis.weights import weights
 
 REPORTED_BUDGETS: tuple[int, ...] = (1, 4, 16, 64)
 """Settings tried, after Sivaprasad et al. 2020, arXiv:1910.11758."""
@@ -118,6 +119,11 @@ def failure_in(runs: int, success: float) -> float:
     return 1 - success**runs
 
 
+def tuned_success_of(frames: StudyFrames, label: str) -> float:
+    """``tuned_success`` of all the settings of one label: what the search alone can promise."""
+    return tuned_success(arms(frames)[label].values)
+
+
 def tuned_table(frames: StudyFrames) -> pd.DataFrame:
     """One row per label: S* (``tuned``), F* = 1 - S*, chance of a failure in five runs, and the setting selected.
 
@@ -152,8 +158,11 @@ def budget_table(frames: StudyFrames, budgets: Sequence[int] | None = None) -> p
 
     ``tuned`` tries B different settings, ``tuned_by_weight`` draws B from the declared space (B = 1: the weighted
     share S); both are cross-fitted. ``naive`` and ``naive_with_replacement`` (U- and V-statistic) select and score on
-    the same replicates and so promise too much.
+    the same replicates and so promise too much. Where an adaptive sampler chose the settings they are no draws from
+    the space: see ``searched_table``.
     """
+    if frames.adaptive:
+        return searched_table(frames)
     rows = []
     for label, arm in arms(frames).items():
         cells = arm.cells
@@ -180,3 +189,33 @@ def curve_budgets(settings: int) -> list[int]:
     half = max(1, settings // 2)
     doubling = {2**i for i in range(settings.bit_length())} | set(REPORTED_BUDGETS) | {half}
     return sorted(budget for budget in doubling if budget <= half)
+
+
+def searched_table(frames: StudyFrames) -> pd.DataFrame:
+    """The budget curve of a sequential search, columns BUDGET_COLUMNS: the best of its first B settings.
+
+    A later suggestion depends on earlier results, so that no average over other orders is possible: ``settings`` is
+    how many had been tried, ``tuned`` the cross-fitted success of the best of them (NaN with one replicate each) and
+    ``naive`` the share seen there.
+    """
+    explored = frames.explored
+    rows = []
+    for label, arm in arms(explored).items():
+        own = explored.runs[explored.runs["loss"] == label]
+        design = weights(explored)
+        cells = list(design.loc[design["loss"] == label, "configuration_key"])
+        order = [cells.index(key) for key in dict.fromkeys(own["configuration_key"])]
+        values = arm.values[order]
+        for budget in doubling_budgets(len(values)):
+            first = values[:budget]
+            known = (~np.isnan(first)).sum(axis=1)
+            shares = np.nansum(first, axis=1)[known > 0] / known[known > 0]
+            if len(shares):
+                found = {"tuned": tuned_success(first), "naive": float(shares.max())}
+                rows.append({"loss": label, "settings": budget, **found})
+    return pd.DataFrame(rows, columns=list(BUDGET_COLUMNS))
+
+
+def doubling_budgets(settings: int) -> list[int]:
+    """1, 2, 4, ... and all of them."""
+    return sorted({2**i for i in range(settings.bit_length())} | {settings}) if settings else []

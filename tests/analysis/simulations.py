@@ -18,6 +18,7 @@ from scipy import stats
 from analysis.arms import Arm, gap, p_value, share
 from analysis.estimators import (
     Cells,
+    Estimate,
     Strata,
     difference,
     holm,
@@ -375,6 +376,46 @@ def tuned() -> list[Row]:
     ]
 
 
+def confirmed_settings() -> list[Row]:
+    """The best of sixty settings by ten seeds each, then thirty fresh seeds of it: what covers its own success."""
+    rng, studies, seeds, fresh = np.random.default_rng(121), 4000, 10, 30
+    p = rng.beta(12, 8, (studies, 60))
+    seen = rng.binomial(seeds, p)
+    ties = seen + rng.random(seen.shape)  # equal settings are chosen by chance
+    truth = p[np.arange(studies), ties.argmax(axis=1)]
+    confirmed = rng.binomial(fresh, truth)
+    name = "selected setting (best of 60 by 10 seeds), 30 fresh seeds"
+    other = rng.binomial(fresh, truth)
+    false = np.mean([_apart(a, b, fresh) for a, b in zip(confirmed, other, strict=True)])
+    wrong = "wrong: the interval of the seeds that selected it"
+    shares_seen = seen.max(axis=1) / seeds
+    covering = covered_each([wilson(c / fresh, fresh) for c in confirmed], truth)
+    selecting = covered_each([wilson(share, seeds) for share in shares_seen], truth)
+    return [
+        Row(scenario=name, quantity="coverage (Wilson)", nominal=".95", measured=covering, low=0.93, high=0.98),
+        Row(scenario=f"{name}, equal losses", quantity="false differences", nominal=".05", measured=false, high=0.07),
+        Row(scenario=wrong, quantity="coverage", nominal=".95", measured=selecting, high=0.85),
+        Row(
+            scenario="wrong: the share that selected it",
+            quantity="bias",
+            nominal="0",
+            measured=float((shares_seen - truth).mean()),
+            low=0.05,
+        ),
+    ]
+
+
+def covered_each(limits: Iterable[tuple[float, float]], truths: np.ndarray) -> float:
+    return float(np.mean([low <= truth <= high for (low, high), truth in zip(limits, truths, strict=True)]))
+
+
+def _apart(a: int, b: int, runs: int) -> bool:
+    """Whether Newcombe's interval of the difference excludes 0."""
+    sides = [Estimate(value=s / runs, low=wilson(s / runs, runs)[0], high=wilson(s / runs, runs)[1]) for s in (a, b)]
+    found = difference(*sides)
+    return found.low > 0 or found.high < 0
+
+
 def decades() -> list[Row]:
     """Area under the response curve against its width at p >= .9, 9 rates over 4 decades, 10 seeds."""
     rng, runs = np.random.default_rng(109), 10
@@ -727,6 +768,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     paired_designs,
     interim_looks,
     tuned,
+    confirmed_settings,
     decades,
     zones,
     common_windows,

@@ -79,6 +79,21 @@ class _Cell:
         }
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """The setting of a label that is confirmed, and how its fresh replicates end."""
+
+    k: int
+    learning_rate: float
+    endings: Sequence[str]
+    penalty_weight: float | None = None
+
+
+def fresh(converged: int, runs: int, *, k: int = 1, learning_rate: float = 1e-3, failure: str = "collapsed") -> Fresh:
+    """``converged`` of ``runs`` fresh replicates end well, the others as ``failure``."""
+    return Fresh(k, learning_rate, ["converged"] * converged + [failure] * (runs - converged))
+
+
 def default_failure(loss: str, k: int, learning_rate: float) -> str:
     """The outcome of a run that does not converge: slow at low learning rates, violent at high ones."""
     del loss, k
@@ -98,12 +113,14 @@ def make_frames(
     evaluations: int = 24,
     seed: int = 0,
     study: str = "synthetic",
+    confirm: Mapping[str, Fresh] | None = None,
 ) -> StudyFrames:
     """A full-grid study in which a replicate converges with probability ``success(loss, k, learning_rate)``.
 
     A replicate that does not converge ends as ``failure(loss, k, learning_rate)``; ``outcome``, when given, decides
     every replicate instead (loss, k, learning_rate, replicate) and nothing is left to chance. ``penalty_weights``
-    names the weights crossed within a label.
+    names the weights crossed within a label. ``confirm`` adds a second phase: fresh replicates of one setting of a
+    label, drawn from a generator of their own, so that the others are the same with and without them.
     """
     rng = np.random.default_rng(seed)
     runs, curves, configurations = [], [], []
@@ -115,11 +132,21 @@ def make_frames(
             curve = _curve(cell, replicate=replicate, seed=own, ended=ended, evaluations=evaluations, rng=rng)
             curves.append(curve)
             runs.append(cell.identity | cell.factors | _result(replicate, own, ended, curve))
+    fresh = [_confirm(configurations, label, wanted, seed, evaluations) for label, wanted in (confirm or {}).items()]
+    phases = [""] * len(runs)
+    for rows, own_curves in fresh:
+        runs += rows
+        curves += own_curves
+        phases += ["confirm"] * len(rows)
+    frame = _runs_frame(runs)
+    if confirm:
+        frame.insert(frame.columns.get_loc("outcome"), "phase", phases)
     return StudyFrames(
         study=study,
-        runs=_runs_frame(runs),
+        runs=frame,
         curves=pd.concat(curves, ignore_index=True) if curves else _curve_columns(),
-        spec=_spec(
+        spec=({"protocol": {"name": "tune_then_confirm", "confirm_replicates": 30}} if confirm else {})
+        | _spec(
             study=study,
             losses=losses,
             ks=ks,
@@ -128,7 +155,9 @@ def make_frames(
             evaluations=evaluations,
         ),
         reference={"targets": {TARGET_ID: REFERENCE}},
-        plan=_plan(study, configurations),
+        plan=_plan(
+            study, configurations, {str(r["configuration_key"]): len(rows) for rows, _ in fresh for r in rows[:1]}
+        ),
         provenance={"experiment": study, "runs_hash": "0" * 16, "criteria_hash": "c" * 16, "interim": False},
         sample_source=lambda keys: _samples(runs, keys),
     )
@@ -162,16 +191,50 @@ def _ending(
     return drawn if outcome is None else outcome(*place, replicate)
 
 
-def _plan(study: str, configurations: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """Every configuration is a cohort of its own."""
-    members = [[[c["configuration_key"], r] for r in range(c["replicates"])] for c in configurations]
+def _confirm(
+    configurations: list[dict[str, Any]], label: str, wanted: Fresh, seed: int, evaluations: int
+) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+    """Rows and curves of a label's fresh replicates; their numbers and seeds go into its configuration's entry."""
+    rng = np.random.default_rng([seed, 99, *label.encode()])
+    weight = 10.0 if _entry(label)[1] == "gradient_penalty" and wanted.penalty_weight is None else wanted.penalty_weight
+    cell = _Cell(label, wanted.k, wanted.learning_rate, weight)
+    entry = next(c for c in configurations if c["configuration_key"] == cell.key)
+    rows, curves = [], []
+    for ended in wanted.endings:
+        replicate, own = int(entry["replicates"]), int(rng.integers(2**63 - 1))
+        entry["replicates"], entry["seeds"] = replicate + 1, [*entry["seeds"], own]
+        curve = _curve(cell, replicate=replicate, seed=own, ended=ended, evaluations=evaluations, rng=rng)
+        curves.append(curve)
+        rows.append(cell.identity | cell.factors | _result(replicate, own, ended, curve))
+    return rows, curves
+
+
+def _plan(
+    study: str, configurations: Sequence[Mapping[str, Any]], fresh: Mapping[str, int] | None = None
+) -> dict[str, object]:
+    """Every configuration is a cohort of its own, and so are its fresh replicates (``fresh``: key -> how many)."""
+    added = fresh or {}
+    members = [
+        [[c["configuration_key"], r] for r in range(c["replicates"] - added.get(c["configuration_key"], 0))]
+        for c in configurations
+    ]
+    confirming = [
+        {
+            "cohort": f"f{i:03d}",
+            "launch": 2,
+            "phase": "confirm",
+            "members": [[c["configuration_key"], c["replicates"] - n + r] for r in range(n)],
+        }
+        for i, c in enumerate(configurations)
+        if (n := added.get(c["configuration_key"], 0))
+    ]
     return {
         "schema": 1,
         "study": study,
         "spec_hash": "5" * 16,
         "criteria_hash": "c" * 16,
         "configurations": configurations,
-        "cohorts": [{"cohort": f"c{i:03d}", "members": own} for i, own in enumerate(members)],
+        "cohorts": [*({"cohort": f"c{i:03d}", "members": own} for i, own in enumerate(members)), *confirming],
     }
 
 

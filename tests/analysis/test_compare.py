@@ -545,7 +545,10 @@ def test_headline_tells_protocol_shares_verdicts_and_what_is_open():
     assert f"90 % of cases with wgan_gp (95 % interval {100 * row['success_low']:.0f} to" in text
     assert "80 % with hinge" in text
     assert "wgan_gp is materially more stable than minimax (+60 points" in text
-    assert f"Undetermined: hinge against wgan_gp (about {seeds} more seeds per setting)." in text
+    assert (
+        f"Undetermined: hinge against wgan_gp (about {seeds} more seeds per setting); "
+        f"ganstudy extend synthetic --replicates {10 + seeds} adds them." in text
+    )
     assert text.count(". ") <= 3
 
 
