@@ -121,7 +121,7 @@ def load_study(
     judging = Judging(criteria=used, references=references, may_prune=_prunes(spec), lost=lost)
     runs = build_runs(plan, curves, judging)
     missing = bool(((runs["outcome"] == "failed") & (runs["kind"] == "missing")).any()) or _searches_on(plan)
-    interim = missing and not (launches and launches[-1].status in ENDED)
+    interim = (missing and not (launches and launches[-1].status in ENDED)) or _is_unconfirmed(spec, plan)
     return StudyFrames(
         study=name,
         runs=runs,
@@ -229,6 +229,11 @@ def _criteria(given: Criteria | Mapping[str, object] | None, spec: Mapping[str, 
 def _searches_on(plan: Mapping[str, Any]) -> bool:
     """Whether an adaptive search has not chosen all its configurations yet."""
     return int(plan.get("declared") or 0) > len(plan["configurations"])
+
+
+def _is_unconfirmed(spec: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+    """Whether the study has yet to choose and confirm, as its protocol says."""
+    return bool(spec.get("protocol")) and not any(cohort.get("phase") for cohort in plan.get("cohorts", ()))
 
 
 def _prunes(spec: Mapping[str, Any]) -> bool:

@@ -26,7 +26,10 @@ from analysis.loss_map import phase_map
 from analysis.loss_names import loss_slug, page_address
 from analysis.loss_samples import MOST_PICTURED, SIDE
 from analysis.page_input import PageInput
+from analysis.page_rows import pair_commands
 from analysis.pages import read_part, render_template
+from analysis.refusals import refusal, refused_words
+from analysis.report_tuned import tuned_rows
 from analysis.wording import shown
 
 CHART = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "upper": UPPER, "lower": LOWER}
@@ -61,14 +64,15 @@ def _context(page: PageInput, label: str, runs: pd.DataFrame, curves: Curves) ->
         "label": label,
         "blocked": page.blocked,
         "interim": frames.interim,
-        "sentence_first": first_sentence(tables, label),
+        "sentence_first": _first_sentence(page, label),
         "entry": words.loss_rows(runs, [label])[0],
         "map": phase_map(cells),
         "facts": facts(tables, label, cells, runs),
         "endings": endings(runs),
         "cells": cell_table(cells, runs, zones),
         "blocks": cell_blocks(loss),
-        "rivals": rivals(tables["contrasts"], label),
+        "rivals": [] if refusal(frames, tables["losses"]) else rivals(tables["contrasts"], label),
+        "commands": pair_commands(frames, _of(tables["contrasts"], label)),
         "others": [(other, page_address(other).split("/")[1]) for other in by_success(tables["losses"])],
         "warnings": warnings,
         "more_warnings": len(page.warnings) - len(warnings),
@@ -80,6 +84,21 @@ def _context(page: PageInput, label: str, runs: pd.DataFrame, curves: Curves) ->
         "most_pictured": MOST_PICTURED,
         "segments": [(name, *segment_look(name)) for name in [*SHARE_ORDER, *_unused(runs)]],
     }
+
+
+def _first_sentence(page: PageInput, label: str) -> str:
+    """Success and place of a loss; where the design forbids a share over the space, that and its tuned success."""
+    losses = page.tables["losses"]
+    reason = refusal(page.frames, losses)
+    if not reason or not int(losses.loc[losses["loss"] == label, "runs_used"].iloc[0]):
+        return first_sentence(page.tables, label)
+    tuned = [row for row in tuned_rows(page.tables) if row["loss"] == label]
+    told = [f"At {row['setting']} {row['runs']} fresh runs end well ({row['tuned']['range']})." for row in tuned]
+    return " ".join([*told, refused_words(reason)])
+
+
+def _of(contrasts: pd.DataFrame, label: str) -> pd.DataFrame:
+    return contrasts[(contrasts["loss_a"] == label) | (contrasts["loss_b"] == label)]
 
 
 def _unused(runs: pd.DataFrame) -> list[str]:

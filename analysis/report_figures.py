@@ -17,6 +17,7 @@ from analysis.figures_dirac import boundary_figure
 from analysis.figures_phase import phase_diagrams
 from analysis.figures_response import response_figure
 from analysis.frames import StudyFrames
+from analysis.refusals import ADAPTIVE, PRUNED, refusal
 from analysis.report_dirac import boundary_caption
 from analysis.report_examples import examples_of, orbits_of
 from analysis.report_text import DIFFERENCES, INTERVALS, TARGETS, phase_words, weights_words
@@ -29,12 +30,13 @@ def draw_all(frames: StudyFrames, tables: Tables) -> Iterator[Drawn]:
     losses, target = tables["losses"], _target(tables["losses"])
     if is_dirac(frames):
         yield _boundary(frames)
-    yield _outcomes(frames, counted_shares(tables["cells"], losses) if frames.adaptive else losses, target)
+    refused = refusal(frames, losses)
+    yield _outcomes(frames, counted_shares(tables["cells"], losses) if refused else losses, target, refused)
     cells = phase_table(frames.runs, by_success(losses))
     rate_name = (rate_factor(frames.runs) or "learning_rate").replace("_", " ")
     yield _phases(cells, rate_name)
     yield _response(cells, losses, rate_name)
-    if not frames.adaptive:
+    if not refused:
         yield _pairwise(frames, tables["contrasts"], target)
     yield from (orbits_of(frames) if is_dirac(frames) else examples_of(frames))
 
@@ -54,7 +56,7 @@ def _target(losses: pd.DataFrame) -> str:
     return str(losses["target"].iloc[0]) if len(losses) else "grid"
 
 
-def _outcomes(frames: StudyFrames, losses: pd.DataFrame, target: str) -> Drawn:
+def _outcomes(frames: StudyFrames, losses: pd.DataFrame, target: str, refused: str) -> Drawn:
     shares = outcome_table(losses.set_index("loss").loc[by_success(losses)].reset_index())
     used, planned = int(losses["runs_used"].sum()), int(losses["runs_planned"].sum())
     counts = f"n = {used} judged of {planned} planned runs."
@@ -67,14 +69,20 @@ def _outcomes(frames: StudyFrames, losses: pd.DataFrame, target: str) -> Drawn:
         figure=outcome_bars(shares),
         tables={"outcome_bars": shares},
         alt="Stacked bars of outcome shares, one per loss",
-        caption=TRIED + counts if frames.adaptive else weighted + counts + f" Inference target: {TARGETS[target]}.",
+        caption=ENDED[refused] + counts if refused else weighted + counts + f" Inference target: {TARGETS[target]}.",
     )
 
 
-TRIED = (
-    "How the runs of the search ended, each counting once: what an adaptive sampler tried, which says nothing about "
-    "the space. "
-)
+ENDED = {
+    ADAPTIVE: (
+        "How the runs of the search ended, each counting once: what an adaptive sampler tried, which says nothing "
+        "about the space. "
+    ),
+    PRUNED: (
+        "How the runs that nobody stopped ended, each counting once: which ones were stopped depends on how they did, "
+        "so this says nothing about the space. "
+    ),
+}
 
 
 def counted_shares(cells: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
@@ -82,8 +90,9 @@ def counted_shares(cells: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
     used = cells.groupby("loss", sort=False)["used"].sum().reindex(losses["loss"]).to_numpy(dtype=float)
     names = [*ENDINGS, "partial_collapse"]
     counts = cells.groupby("loss", sort=False)[names].sum().reindex(losses["loss"])
+    limits = {"success_low": math.nan, "success_high": math.nan}
     with np.errstate(invalid="ignore", divide="ignore"):
-        return losses.assign(**{name: counts[name].to_numpy(dtype=float) / used for name in names})
+        return losses.assign(**limits, **{name: counts[name].to_numpy(dtype=float) / used for name in names})
 
 
 def _phases(cells: pd.DataFrame, rate_name: str) -> Drawn:

@@ -10,6 +10,7 @@ from analysis import report_text as words
 from analysis.page_input import PageInput
 from analysis.page_rows import leaderboard, pair_commands, pair_rows
 from analysis.profile_rows import profile_rows, robustness_words
+from analysis.refusals import refusal
 from analysis.report_tuned import tuned_pair_rows, tuned_rows
 from analysis.wording import DASH, MINUS, shown
 
@@ -141,7 +142,7 @@ def _tuned_pairs(page: PageInput) -> list[str]:
 
 
 def _pairs(page: PageInput) -> list[str]:
-    pairs = [] if page.frames.adaptive else pair_rows(page.tables["contrasts"])
+    pairs = [] if refusal(page.frames, page.tables["losses"]) else pair_rows(page.tables["contrasts"])
     if not pairs:
         return []
     head = [f"First {MINUS} second", "Points", "Over all pairs", "Holm p", "P(first better)", "Verdict"]

@@ -87,6 +87,7 @@ class Attempt:
         """launch.json goes first: its attempt number fences older writers, who look at it before they write."""
         folder = self._folder
         folder.stop_file.unlink(missing_ok=True)
+        folder.sweep()  # a search writes the plan again and again: a kill may have met it there
         write_json(folder.launch_file, self._record)
         write_atomic(folder.spec_file, self._spec.dump())
         if not folder.plan_file.exists():

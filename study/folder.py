@@ -118,6 +118,12 @@ class StudyFolder:
         """What early stopping compared of a cohort, and whether it was stopped."""
         return self.cohort(cohort) / "rungs.json"
 
+    def sweep(self) -> None:
+        """Removes what writers that were killed left half-written. Only for the holder of the lock."""
+        for pattern in (".*.tmp", "cohorts/*/.*.tmp", "judges/*.tmp"):
+            for path in self.root.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def ask_to_stop(self, reason: str) -> None:
         """Writes the stop file: trials checkpoint and return, pending ones end at once."""
         write_atomic(self.stop_file, reason + "\n")

@@ -19,7 +19,7 @@ from study.errors import BadInput
 from study.extend import Extended, Extension, extended
 from study.factors import Scalar
 from study.folder import StudyFolder, find_study, home_folder, locked, write_atomic, write_json
-from study.launches import code_folder, next_record, remember_launch, remembered
+from study.launches import code_folder, next_record, ran_offline, remember_launch, remembered
 from study.plan import Plan, plan_for, room
 from study.protocol import confirmation_to_come
 from study.ray_doorway import local_resources, prepare_environment, ray_session
@@ -149,7 +149,8 @@ def extend(
     )
     with locked(folder):
         plan = located(_extended_plan(folder, read_plan(folder), asked, options), spec.target.get(FOLDER))
-        return _attempt(folder, spec, plan, options, console, first=plan.launches[-1])
+        first = 1 if ran_offline(folder) else plan.launches[-1]  # what MLflow was not told is told now
+        return _attempt(folder, spec, plan, options, console, first=first)
 
 
 def _extended_plan(folder: StudyFolder, plan: Plan, asked: Extension, options: Options) -> Plan:

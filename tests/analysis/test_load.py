@@ -249,6 +249,14 @@ def test_merged_plans_keep_the_first_order_and_the_larger_replicates():
     assert [(c["loss"], c["replicates"]) for c in merged["configurations"]] == [("hinge", 4), ("minimax", 4)]
 
 
+def test_a_later_plan_holds_the_earlier_cohorts_once():
+    first = make_frames(losses=("hinge",), ks=(1,), learning_rates=(1e-3,), replicates=2).plan
+    key = first["configurations"][0]["configuration_key"]
+    more = {"cohort": "l2-c000-hinge-k1", "members": [[key, 2]], "launch": 2}
+    merged = merge_plans([first, {**first, "cohorts": [*first["cohorts"], more]}])
+    assert merged["cohorts"] == [*first["cohorts"], more]
+
+
 def test_loading_needs_neither_torch_nor_ray():
     heavy = "[m for m in ('torch', 'ray', 'mlflow') if m in sys.modules]"
     code = f"import sys, analysis.load, analysis.compare; print({heavy})"

@@ -45,6 +45,10 @@ class Notebook:
     def value(self, cohort: str) -> float | None:
         return self.values.get(cohort)
 
+    def ended(self, cohort: str) -> None:
+        """The cohort has its value from now on."""
+        self.values[cohort] = quality(self.configuration(cohort))
+
     def configuration(self, cohort: str) -> Configuration:
         return self.plan.by_key[self.plan.by_cohort[cohort].members[0][0]]
 
@@ -77,7 +81,7 @@ class Driver:
     def end(self, *, failed: bool = False) -> None:
         trial, cohort = self.running.popitem()
         if not failed:
-            self.book.values[cohort] = quality(self.book.configuration(cohort))
+            self.book.ended(cohort)
         self.searcher.on_trial_complete(trial, {"failed": 1.0} if failed else {"complete": 1.0})
 
     def run(self, steps: int = 10_000) -> None:

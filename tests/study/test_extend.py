@@ -6,17 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
-from tracked import TrackedStudy, make_study
+from tracked import REFERENCE, TrackedStudy, make_study, statuses
 
+from analysis.load import load_study
+from study.audit import audit
 from study.begun import refuse_changed
 from study.cli import app
 from study.errors import BadInput
-from study.folder import StudyFolder
+from study.folder import StudyFolder, write_json
 from study.launch import Options, extend
+from study.launches import launch_id
+from study.mlflow_client import MlflowStore
 from study.plan import Plan, make_plan
 from study.spec import StudySpec
 from study.tally import read_plan
+from study.tracking import Tracker
 
 
 @pytest.fixture
@@ -181,6 +187,45 @@ def test_the_file_with_more_in_it_is_told_the_command_and_then_recognised(study:
     assert refuse_changed(folder, changed) == StudySpec.from_dict({**study.spec.operative, "question": "Which?"})
     with pytest.raises(BadInput, match="only question, resources and tracking may change"):
         refuse_changed(folder, StudySpec.from_dict({**given.operative, "seed": 12}))
+
+
+def test_each_launch_has_runs_of_its_own_with_its_own_replicates(study: TrackedStudy, grown: Any) -> None:
+    folder = folder_of(study)
+    reference = {entry.target_id: REFERENCE for entry in study.plan.configurations}
+    write_json(folder.reference_file, {"schema": 1, "targets": reference})
+    study.plan = grown(replicates=7)
+    for cohort in study.plan.of_launch(2).cohorts:
+        study.train(cohort.cohort)
+    for number in (2, 1):  # whoever is sent first: a launch knows its own
+        tracker = Tracker(
+            study.root,
+            plan=study.plan,
+            tracking_uri=study.uri,
+            artifact_location=(study.root.parent / "artifacts").as_uri(),
+            replicate_runs=False,
+            criteria=study.spec.criteria,
+            reference=reference,
+            number=number,
+        )
+        tracker.open(launch=launch_id(folder, number))
+        tracker.sync()
+        tracker.close("FINISHED")
+    assert statuses(study.database) == {"configuration": ["FINISHED"] * 8, "study": ["FINISHED"] * 2}
+    found = audit(folder, tracking_uri=study.uri)
+    assert found.violations == ()
+    assert (found.checked["runs"], found.checked["replicates"]) == (8, 28)
+    store = MlflowStore(study.uri)
+    experiment = store.known_experiment(study.plan.study)
+    for number, replicates in ((1, [0, 1, 2, 3, 4]), (2, [5, 6])):
+        (parent,) = store.find(experiment, {"ganstudy.launch": launch_id(folder, number)})
+        plan = json.loads(store.read_text(parent.info.run_id, "plan.json") or "")
+        assert plan == study.plan.until(number).to_json()
+        for run in store.find(experiment, {"mlflow.parentRunId": parent.info.run_id}):
+            rows = pq.read_table(Path(run.info.artifact_uri.removeprefix("file://")) / "replicates.parquet")
+            assert sorted(set(rows["replicate"].to_pylist())) == replicates
+    runs = load_study(study.plan.study, home=study.root.parent, tracking_uri=study.uri).runs
+    assert len(runs) == 4 * 7
+    assert set(runs["outcome"]) == {"converged"}
 
 
 @pytest.mark.parametrize(

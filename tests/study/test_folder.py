@@ -162,3 +162,19 @@ def test_home_is_what_was_asked_for_then_the_environment(tmp_path: Path, monkeyp
     monkeypatch.setenv("GANSTUDY_HOME", str(tmp_path / "from-env"))
     assert home_folder() == tmp_path / "from-env"
     assert home_folder("here") == tmp_path / "here"
+
+
+def test_sweeping_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "swept")
+    kept = [folder.plan_file, folder.rungs_file("c000"), folder.root / "tune" / ".x.tmp", folder.root / "note.tmp"]
+    left = [
+        folder.root / ".plan.json.abc.tmp",
+        folder.cohort("c000") / ".rungs.json.abc.tmp",
+        folder.root / "judges" / "abc.tmp",
+    ]
+    for path in (*kept, *left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    folder.sweep()
+    assert [path.exists() for path in kept] == [True] * len(kept)
+    assert [path.exists() for path in left] == [False] * len(left)

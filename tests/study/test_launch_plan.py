@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
         seen.joined.append(address)
         yield {"CPU": 48.0}
 
-    def attempt(folder: object, spec: object, plan: Plan, record: Mapping[str, Any], console: object) -> None:
+    def attempt(folder: object, spec: object, plan: Plan, options: launch.Options, console: object) -> None:
         seen.plans.append(plan)
-        seen.addresses.append(record["address"])
+        seen.addresses.append(options.address)
 
     monkeypatch.setattr(launch, "ray_session", session)
     monkeypatch.setattr(launch, "prepare_environment", lambda home: None)
