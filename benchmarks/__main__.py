@@ -129,11 +129,11 @@ def page(found: dict[str, Any]) -> str:
     parts = [
         "# Performance",
         f"Written by `python -m benchmarks` on {facts['processor']}, one thread, torch {facts['torch']}; load average "
-        f"{found['load_average']:.0f} when it began. Times are CPU seconds of the process, because the machine is shared: "
-        "best is the least disturbed round, median the usual one. Only figures of one run may be compared.",
+        f"{found['load_average']:.0f} when it began. Times are CPU seconds of the process, because the machine is "
+        "shared: best is the least disturbed round, median the usual one. Only figures of one run may be compared.",
         "## A training step",
-        "Ring, two hidden layers on each side, non_saturating, k = 1, Adam, drawing included; replicate-steps per second. "
-        f"`single` is one replicate in plain modules with torch.optim. {jax}",
+        "Ring, two hidden layers on each side, non_saturating, k = 1, Adam, drawing included; replicate-steps per "
+        f"second. `single` is one replicate in plain modules with torch.optim. {jax}",
         shapes_table(found["throughput"]),
         "![Replicate-steps per second](images/performance-throughput.png)",
         "By loss, penalty and k (width 64, batch 128, 16 members, medians):",

@@ -54,7 +54,7 @@ def largest_cohort(program: Program, *, room_bytes: int, at_most: int) -> int:
 
 
 def require_room(program: Program, members: int, *, room_bytes: int) -> None:
-    """Raises CohortTooLargeError, naming the size that fits, where a cohort does not; unknown networks are let through."""
+    """Raises CohortTooLargeError, naming the size that fits, where a cohort does not; unknown networks pass."""
     try:
         needed = cohort_bytes(program, members)
     except ValueError:
@@ -63,7 +63,8 @@ def require_room(program: Program, members: int, *, room_bytes: int) -> None:
         fit = largest_cohort(program, room_bytes=room_bytes, at_most=members)
         raise CohortTooLargeError(
             f"a cohort of {members} members needs about {needed / 1e9:.1f} GB of GPU memory and "
-            f"{room_bytes / 1e9:.1f} GB are free; set resources.cohort_size to at most {fit}, or let fewer trials share the GPU"
+            f"{room_bytes / 1e9:.1f} GB are free; set resources.cohort_size to at most {fit}, "
+            "or let fewer trials share the GPU"
         )
 
 
