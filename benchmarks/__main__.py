@@ -1,6 +1,6 @@
 """Every measurement of speed and memory on this machine, and the page that shows them.
 
-    .venv/bin/python -m benchmarks [--rounds 5] [--page-only]
+    .venv/bin/python -m benchmarks [--rounds 5] [--only scaling memory] [--page-only]
 
 Writes benchmarks/results/<machine>.json and, from it and what else lies there, docs/performance.md with its plots.
 """
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,20 @@ def results_file() -> Path:
     return RESULTS / f"speed-{processor}-{len(os.sched_getaffinity(0))}-cores.json"
 
 
-def measure(*, rounds: int) -> dict[str, Any]:
-    """Throughput, scaling and memory."""
-    return {
-        "load_average": os.getloadavg()[0],
-        "throughput": throughput.measure(rounds=rounds),
-        "scaling": scaling.measure(),
-        "memory": memory.measure(),
-    }
+SECTIONS: Mapping[str, Callable[[int], Any]] = {
+    "throughput": lambda rounds: throughput.measure(rounds=rounds),
+    "scaling": lambda _: scaling.measure(),
+    "memory": lambda _: memory.measure(),
+}
+
+
+def measure(file: Path, *, rounds: int, only: Sequence[str]) -> None:
+    """Measure the sections and put each into the file as it comes, beside those that are there."""
+    found = json.loads(file.read_text()) if file.exists() else {}
+    for name in only or SECTIONS:
+        found.setdefault("load_average", {})[name] = round(os.getloadavg()[0], 1)
+        found[name] = SECTIONS[name](rounds)
+        file.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def table(head: list[str], rows: list[list[object]]) -> str:
@@ -126,10 +133,11 @@ def page(found: dict[str, Any]) -> str:
         ["workers", "cohorts", "estimated s"],
         [[one["workers"], one["cohorts"], f"{one['wall_s']:,.0f}"] for one in found["scaling"]["workers"]],
     )
+    loads = ", ".join(f"{load:.0f} at {name}" for name, load in found["load_average"].items())
     parts = [
         "# Performance",
-        f"Written by `python -m benchmarks` on {facts['processor']}, one thread, torch {facts['torch']}; load average "
-        f"{found['load_average']:.0f} when it began. Times are CPU seconds of the process, because the machine is "
+        f"Written by `python -m benchmarks` on {facts['processor']}, one thread, torch {facts['torch']}, beside "
+        f"other work (load averages {loads}). Times are CPU seconds of the process, because the machine is "
         "shared: best is the least disturbed round, median the usual one. Only figures of one run may be compared.",
         "## A training step",
         "Ring, two hidden layers on each side, non_saturating, k = 1, Adam, drawing included; replicate-steps per "
@@ -155,11 +163,12 @@ def page(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs")
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=[], help="measure these again")
     parser.add_argument("--page-only", action="store_true", help="only write the page anew, from this machine's file")
     arguments = parser.parse_args()
     file = results_file()
     if not arguments.page_only:
-        file.write_text(json.dumps(measure(rounds=arguments.rounds), indent=1) + "\n")
+        measure(file, rounds=arguments.rounds, only=arguments.only)
     found = json.loads(file.read_text())
     draw(found)
     PAGE.write_text(page(found), encoding="utf-8")
