@@ -22,7 +22,7 @@ import torch
 from benchmarks.steps import Contender, ceiling, cohort_steps, interleaved, machine, program, single_steps, step_flops
 
 SHAPES = ((64, 128), (128, 256))
-SIZES = (8, 16, 32)
+SIZES = (16, 32)
 VARIANTS = (
     {"loss": "minimax"},
     {"loss": "wasserstein", "penalty": "weight_clipping"},
@@ -68,10 +68,10 @@ def by_shape(*, width: int, batch: int, rounds: int) -> dict[str, Any]:
     if has_jax():
         from benchmarks import jax_step
 
-        for draws in (True, False):
-            name = "jax 16" if draws else "jax 16, draws given"
-            contenders[name] = jax_step.contender(members=16, width=width, batch=batch, draws=draws)
-            sizes[name] = 16
+        for size, draws in ((16, True), (32, True), (32, False)):
+            name = f"jax {size}" if draws else f"jax {size}, draws given"
+            contenders[name] = jax_step.contender(members=size, width=width, batch=batch, draws=draws)
+            sizes[name] = size
     bound = ceiling(size=16, width=width, batch=batch)
     return {
         "width": width,

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 ENVIRONMENT_TAG = "ganstudy.environment"
@@ -38,7 +37,6 @@ def environment(device: str) -> Environment:
     }
 
 
-@lru_cache(maxsize=1)
 def code_digest() -> str:
     """Sixteen hex digits of the source files of ``trainers``, by name and content."""
     import trainers

@@ -30,6 +30,7 @@ from study.values import value_at_rung
 from trainers import native
 from trainers.cohort import Cohort
 from trainers.evaluation import Judge
+from trainers.footprint import require_room
 from trainers.loop import train
 
 if TYPE_CHECKING:
@@ -254,6 +255,8 @@ def open_cohort(
     """The cohort as its newest valid checkpoint left it, or new."""
     members = [configurations[key].member(replicate) for key, replicate in planned.members]
     program = configurations[planned.members[0][0]].program()
+    if device.startswith("cuda"):
+        require_room(program, len(members), room_bytes=torch.cuda.mem_get_info()[0])
     rows = [(key, replicate, member.seed) for (key, replicate), member in zip(planned.members, members, strict=True)]
     if found is None:
         cohort = Cohort.start(program, members, device=device)

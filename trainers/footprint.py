@@ -12,10 +12,14 @@ from trainers.stacked import StackedMLP, StackedNetwork
 from trainers.targets import build_target
 
 FLOAT_BYTES = 4
-PASSES, PENALISED_PASSES = 4, 10
+PASSES, PENALISED_PASSES = 2, 4
 """Copies of a network's activations that live at once: ahead, back, and what is between; with a penalty's own gradient.
 
-Measured on the CPU and rounded up: see benchmarks/memory.py."""
+Measured on the CPU and rounded up: the estimate is 1.4 times the peak at 128 members (benchmarks/memory.py)."""
+
+
+class CohortTooLargeError(RuntimeError):
+    """A cohort that is estimated not to fit into the device's memory."""
 
 
 def cohort_bytes(program: Program, members: int) -> int:
@@ -47,6 +51,21 @@ def largest_cohort(program: Program, *, room_bytes: int, at_most: int) -> int:
         else:
             high = middle - 1
     return low
+
+
+def require_room(program: Program, members: int, *, room_bytes: int) -> None:
+    """Raises CohortTooLargeError, naming the size that fits, where a cohort does not; unknown networks pass."""
+    try:
+        needed = cohort_bytes(program, members)
+    except ValueError:
+        return
+    if needed > room_bytes:
+        fit = largest_cohort(program, room_bytes=room_bytes, at_most=members)
+        raise CohortTooLargeError(
+            f"a cohort of {members} members needs about {needed / 1e9:.1f} GB of GPU memory and "
+            f"{room_bytes / 1e9:.1f} GB are free; set resources.cohort_size to at most {fit}, "
+            "or let fewer trials share the GPU"
+        )
 
 
 def _activations(network: StackedNetwork, player: int) -> int:

@@ -424,11 +424,14 @@ void ganstudy_generator(long members, long batch, int loss, const Network *g, co
     }
 }
 
-/* Kingma & Ba 2015, Algorithm 1, the corrections folded into each member's rate and epsilon */
+/* Kingma & Ba 2015, Algorithm 1; 1 - beta^t in double, as in optimizers.py */
 void ganstudy_adam(long members, long row, float *parameters, const float *gradient, float *mean, float *square,
-                   const float *beta1, const float *beta2, const float *rate, const float *epsilon) {
+                   const float *beta1, const float *beta2, const float *rate, double epsilon, long step) {
     for (long r = 0; r < members; r++) {
-        const float keep1 = beta1[r], keep2 = beta2[r], move = rate[r], small = epsilon[r];
+        const double first = 1 - pow((double)beta1[r], (double)step);
+        const double second = sqrt(1 - pow((double)beta2[r], (double)step));
+        const float keep1 = beta1[r], keep2 = beta2[r], move = (float)((double)rate[r] * second / first);
+        const float small = (float)(epsilon * second);
         float *w = parameters + r * row, *m = mean + r * row, *s = square + r * row;
         const float *g = gradient + r * row;
         for (long i = 0; i < row; i++) {

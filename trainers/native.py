@@ -168,13 +168,24 @@ class Library:
         self._scratch = like.new_empty((2 * sum(sizes) + 8 * widest) * ld + 3 * widest * widest)
         return _at(self._scratch), ctypes.c_long(widest)
 
-    def adam(self, parameters: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, *numbers: Tensor) -> None:
-        """One update in place; ``numbers`` are beta1, beta2, rate and epsilon with corrections folded in, each [R]."""
+    def adam(
+        self,
+        parameters: Tensor,
+        gradient: Tensor,
+        moments: tuple[Tensor, Tensor],
+        numbers: tuple[Tensor, Tensor, Tensor],
+        *,
+        epsilon: float,
+        step: int,
+    ) -> None:
+        """One update in place of tensors [R, P]; ``numbers`` are beta1, beta2 and the rate, each [R, 1]."""
         members, row = parameters.shape
         self._functions.ganstudy_adam(
             ctypes.c_long(members),
             ctypes.c_long(row),
-            *(_at(tensor) for tensor in (parameters, gradient, mean, square, *numbers)),
+            *(_at(tensor) for tensor in (parameters, gradient, *moments, *numbers)),
+            ctypes.c_double(epsilon),
+            ctypes.c_long(step),
         )
 
     def _ld(self, batch: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from study.folder import StudyFolder, write_atomic, write_json
 from study.history import HISTORY_SCHEMA, SAMPLES_SCHEMA
 from study.plan import make_plan
 from study.spec import StudySpec
-from study.trainable import Watch, run_cohort
+from study.trainable import Watch, prepare_device, run_cohort
 
 OLD, NEW = {"torch": "2.1", "device": "cpu"}, {"torch": "2.2", "device": "cpu"}
 
@@ -37,13 +38,27 @@ def test_this_process_is_described_by_what_may_change_a_number() -> None:
 def test_the_code_of_training_is_told_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = code_digest()
     assert trainers.__file__ is not None
-    for path in Path(trainers.__file__).parent.glob("*.py"):
+    for path in Path(trainers.__file__).parent.glob("*.*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(trainers, "__file__", str(tmp_path / "__init__.py"))
     assert code_digest() == before
-    with (tmp_path / "losses.py").open("a") as file:
-        file.write("\n")
-    assert code_digest() != before
+    for name in ("losses.py", "native.c"):
+        with (tmp_path / name).open("a") as file:
+            file.write("\n")
+        assert code_digest() != before
+        before = code_digest()
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_compiled_kernels_are_part_of_what_may_change_a_number() -> None:
+    asked = {"cpus": 1.0, "gpus": 0.0, "device": "cpu"}
+    try:
+        assert prepare_device({**asked, "kernels": "native"}) == "cpu"
+        found = environment("cpu")
+    finally:
+        prepare_device({**asked, "kernels": "torch"})
+    assert found["kernels"].startswith("native-")
+    assert {**environment("cpu"), "kernels": found["kernels"]} == found
 
 
 def test_environments_are_listed_once_in_the_order_of_use() -> None:

@@ -379,6 +379,14 @@ def test_hash_ignores_question_resources_and_tracking_only() -> None:
         assert StudySpec.from_dict(study(**changes)).spec_hash != spec.spec_hash
 
 
+def test_kernels_are_a_resource_that_leaves_no_trace_where_it_is_not_asked_for() -> None:
+    spec, asked = StudySpec.from_dict(study()), StudySpec.from_dict(study(resources={"kernels": "native"}))
+    assert "kernels" not in spec.operative["resources"]
+    assert asked.operative["resources"]["kernels"] == "native"
+    assert asked.spec_hash == spec.spec_hash
+    assert problems(study(resources={"kernels": "mkl"}))
+
+
 def test_spec_hash_is_the_one_of_the_first_release() -> None:
     assert StudySpec.from_file(ROOT / "studies/ring.yaml").spec_hash == "5359a53fcc5c8b2a"
 
