@@ -127,11 +127,14 @@ def reports(folder: Path, audits: Audits, *, steps: int = 3000) -> Figures:
             study = StudyFolder(home, "reports")
             with Proxy(server.port) as proxy:
                 process = started("reports", home, proxy.uri, str(steps))
-                _wait_for(process, lambda study=study: any(study.root.glob("cohorts/*/checkpoint-*")))
-                proxy.set(mode)
-                _wait_for(process, lambda study=study: len(list(study.root.glob("timings/*.json"))) == 4)
-                proxy.set("pass")
-                found = result(process)
+                try:
+                    _wait_for(process, lambda study=study: any(study.root.glob("cohorts/*/checkpoint-*")))
+                    proxy.set(mode)
+                    _wait_for(process, lambda study=study: len(list(study.root.glob("timings/*.json"))) == 4)
+                    proxy.set("pass")
+                    found = result(process)
+                finally:
+                    process.kill()
                 audits.look(study)
             figures[f"report_{name}_ms"] = 1e3 * statistics.fmean(found["calls"])
             figures[name] = {
