@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EVERY_S = "0.5"
 """Between checkpoints: what a trial does again after a loss, and the grain of what is measured here."""
 LOOK_EVERY_S = 0.05
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0
 
 Places = dict[str, tuple[str, int]]
 """Cohort -> (which process writes it, generator step of its newest checkpoint)."""
@@ -90,19 +90,23 @@ def trial_and_driver(folder: Path, *, steps: int, repeats: int) -> tuple[dict[st
     spec, study = study_file(folder, "recovery", steps=steps), StudyFolder(folder / "runs", "recovery")
     seconds: dict[str, list[float]] = {"trial": [], "driver": []}
     driver = launched(spec, study.home)
-    _wait(lambda: going(study), "checkpoint")
-    for _ in range(repeats):
-        before = places(study)
-        trial_processes(driver.pid)[0].kill()
-        seconds["trial"].append(seconds_until_measured(study, before))
-    for _ in range(repeats):
-        before = places(study)
+    try:
+        _wait(lambda: going(study), "checkpoint")
+        for _ in range(repeats):
+            before = places(study)
+            trial_processes(driver.pid)[0].kill()
+            seconds["trial"].append(seconds_until_measured(study, before))
+        for _ in range(repeats):
+            before = places(study)
+            driver.kill()
+            driver.wait()
+            driver = launched(spec, study.home)
+            seconds["driver"].append(seconds_until_measured(study, before))
+        if driver.wait(timeout=PATIENCE_S) != 0:
+            raise AssertionError("the study did not end well")
+    finally:
         driver.kill()
         driver.wait()
-        driver = launched(spec, study.home)
-        seconds["driver"].append(seconds_until_measured(study, before))
-    if driver.wait(timeout=PATIENCE_S) != 0:
-        raise AssertionError("the study did not end well")
     return seconds, study
 
 

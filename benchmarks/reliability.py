@@ -4,6 +4,7 @@
 
 The driver, searcher, listener and trainable are those of `ganstudy run`, MLflow and PostgreSQL are real ones. Counts
 and ratios hold on any machine; seconds were set for two free cores, and the load of the machine is written beside them.
+Parts that are run alone replace their own figures in the file and leave the others'.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -90,9 +91,14 @@ class Audits:
 
 def no_op(folder: Path, audits: Audits, *, cohorts: int = 2000) -> Figures:
     """Cost and memory of trials that have nothing to do; windows of 250 trials around 500 and at the end."""
-    found = driven("no-op", folder / "runs", str(cohorts))
-    marks = found["marks"]
+    marks = driven("no-op", folder / "runs", str(cohorts))["marks"]
     assert len(marks) == cohorts, len(marks)
+    return figures_of(marks)
+
+
+def figures_of(marks: Sequence[Sequence[float]]) -> Figures:
+    """From (seconds, processor seconds of all processes, bytes of the driver) at the end of each trial."""
+    cohorts = len(marks)
     quarter = cohorts // 4
     windows = {"early": (quarter // 2, 3 * quarter // 2), "late": (cohorts - quarter, cohorts - LOOK_EVERY)}
 
@@ -121,11 +127,14 @@ def reports(folder: Path, audits: Audits, *, steps: int = 3000) -> Figures:
             study = StudyFolder(home, "reports")
             with Proxy(server.port) as proxy:
                 process = started("reports", home, proxy.uri, str(steps))
-                _wait_for(process, lambda study=study: any(study.root.glob("cohorts/*/checkpoint-*")))
-                proxy.set(mode)
-                _wait_for(process, lambda study=study: len(list(study.root.glob("timings/*.json"))) == 4)
-                proxy.set("pass")
-                found = result(process)
+                try:
+                    _wait_for(process, lambda study=study: any(study.root.glob("cohorts/*/checkpoint-*")))
+                    proxy.set(mode)
+                    _wait_for(process, lambda study=study: len(list(study.root.glob("timings/*.json"))) == 4)
+                    proxy.set("pass")
+                    found = result(process)
+                finally:
+                    process.kill()
                 audits.look(study)
             figures[f"report_{name}_ms"] = 1e3 * statistics.fmean(found["calls"])
             figures[name] = {
@@ -257,41 +266,63 @@ def _delivered(folder: Path, uri: str, audits: Audits, *, configurations: int = 
     return audits.look(StudyFolder(study.root.parent, study.root.name)) / seconds
 
 
+def measured(name: str) -> Figures:
+    """One part, in a folder of its own, with what its audits found and the load it began under."""
+    audits, load, began = Audits(), os.getloadavg()[0], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="reliability-", dir="/tmp") as folder:
+        figures = PARTS[name](Path(folder), audits)
+    return figures | {
+        "seconds_taken": round(time.monotonic() - began, 1),
+        "load_before": load,
+        "audited": dict(audits.checked),
+        "violations": audits.violations,
+    }
+
+
+def judged(parts: Mapping[str, Figures]) -> dict[str, Figures]:
+    """Each gate against its figure; a gate whose part was not run has none, and does not hold."""
+    figures: Figures = {key: value for part in parts.values() for key, value in part.items()}
+    figures["violations"] = sum(len(part["violations"]) for part in parts.values()) if parts else None
+    return {
+        name: {
+            "value": figures.get(name),
+            "limit": gate.limit,
+            "text": gate.text,
+            "holds": figures.get(name) is not None and gate.holds(figures[name]),
+        }
+        for name, gate in GATES.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--json", type=Path, help=f"default, when all parts ran: {RESULTS.relative_to(ROOT)}")
+    parser.add_argument("--json", type=Path, default=RESULTS, help=f"default: {RESULTS.relative_to(ROOT)}")
     arguments = parser.parse_args()
-    audits, measured = Audits(), dict[str, Figures]()
+    parts: dict[str, Figures] = json.loads(arguments.json.read_text())["parts"] if arguments.json.exists() else {}
     for name in arguments.only:
-        before, began = os.getloadavg()[0], time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="reliability-", dir="/tmp") as folder:
-            measured[name] = PARTS[name](Path(folder), audits)
-        measured[name] |= {"seconds_taken": time.monotonic() - began, "load_before": before}
-        print(f"{name}: {json.dumps(measured[name])}", flush=True)
-    figures = {key: value for part in measured.values() for key, value in part.items()}
-    figures["violations"] = len(audits.violations)
-    verdicts = {name: gate.holds(figures[name]) for name, gate in GATES.items() if name in figures}
-    for name, holds in verdicts.items():
-        gate = GATES[name]
-        sign = ">=" if gate.least else "<="
-        print(f"{'ok    ' if holds else 'MISSED'} {figures[name]:10,.2f} {sign} {gate.limit:<6g} {gate.text}")
-    out = arguments.json or (RESULTS if arguments.only == list(PARTS) else None)
-    if out:
-        facts = {
-            "cpus": len(os.sched_getaffinity(0)),
-            "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in ("ray", "torch", "mlflow")},
-            "gates": {
-                name: {"value": figures[name], "limit": GATES[name].limit, "text": GATES[name].text, "holds": holds}
-                for name, holds in verdicts.items()
-            },
-            "audited": dict(audits.checked),
-            "violations": audits.violations,
-            "measured": measured,
-        }
-        out.write_text(json.dumps(facts, indent=1) + "\n")
-    sys.exit(0 if all(verdicts.values()) else 1)
+        parts[name] = measured(name)
+        print(f"{name}: {json.dumps(parts[name])}", flush=True)
+    sys.exit(written(parts, arguments.json))
+
+
+def written(parts: Mapping[str, Figures], out: Path) -> int:
+    """Prints and writes the verdicts; 1 where a gate is missed."""
+    verdicts = judged(parts)
+    for name, verdict in verdicts.items():
+        word = "ok" if verdict["holds"] else "not run" if verdict["value"] is None else "MISSED"
+        value = "" if verdict["value"] is None else f"{verdict['value']:,.2f}"
+        sign = ">=" if GATES[name].least else "<="
+        print(f"{word:8s}{value:>10s} {sign} {verdict['limit']:<6g} {verdict['text']}")
+    versions = {package: version(package) for package in ("ray", "torch", "mlflow")}
+    facts = {
+        "cpus": len(os.sched_getaffinity(0)),
+        "versions": {"python": platform.python_version()} | versions,
+        "gates": verdicts,
+        "parts": parts,
+    }
+    out.write_text(json.dumps(facts, indent=1) + "\n")
+    return 0 if all(verdict["holds"] for verdict in verdicts.values()) else 1
 
 
 if __name__ == "__main__":
