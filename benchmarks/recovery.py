@@ -1,4 +1,8 @@
-"""How long a study needs until it measures again after it lost a trial, a machine or its driver; seconds."""
+"""How long a study needs until it measures again after it lost a trial, a machine or its driver; seconds.
+
+`python -m benchmarks.recovery FOLDER STEPS REPEATS` loses machines, in a process of its own: Ray reads once, when it is
+imported, whether it needs a token.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +118,7 @@ def node(folder: Path, *, steps: int, repeats: int) -> tuple[list[float], StudyF
     """A study on three machines with the settings of deploy/environment.sh: one after the other is lost."""
     home = folder / "shared"
     with LoopbackCluster(folder, nodes=3, cpus=1, environment=_deployed() | {"GANSTUDY_HOME": str(home)}) as cluster:
-        os.environ.update(cluster.env)
+        os.environ.update(cluster.env)  # the token
         spec, study = study_file(folder, "nodes", steps=steps), StudyFolder(home, "nodes")
         jobs = Cluster(cluster.address, home=str(home))
         jobs.submit("nodes", ["run", "study.yaml", "--address", "auto"], files={"study.yaml": spec})
@@ -146,3 +150,14 @@ def _wait(true: Any, what: str) -> None:
         except AssertionError:
             continue
     raise AssertionError(f"no {what} within {PATIENCE_S:g} s")
+
+
+def main() -> None:
+    """Prints the seconds after each lost machine as JSON; the study lies in FOLDER/shared."""
+    folder, steps, repeats = sys.argv[1:]
+    seconds, _ = node(Path(folder), steps=int(steps), repeats=int(repeats))
+    print(json.dumps({"node": seconds}))
+
+
+if __name__ == "__main__":
+    main()

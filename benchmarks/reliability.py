@@ -153,8 +153,10 @@ def recoveries(folder: Path, audits: Audits, *, steps: int = 12_000, repeats: in
     seconds, study = recovery.trial_and_driver(folder / "alone", steps=steps, repeats=repeats)
     audits.look(study)
     (folder / "cluster").mkdir()
-    seconds["node"], study = recovery.node(folder / "cluster", steps=steps, repeats=2)
-    audits.look(study)
+    print(f"recovery: {json.dumps(seconds)}", flush=True)
+    lost = started(folder / "cluster", str(steps), "2", module="benchmarks.recovery", RAY_AUTH_MODE="token")
+    seconds |= result(lost)
+    audits.look(StudyFolder(folder / "cluster" / "shared", "nodes"))
     return {f"{name}_s": statistics.median(all_) for name, all_ in seconds.items()} | {"seconds": seconds}
 
 
@@ -197,10 +199,10 @@ PARTS: dict[str, Callable[[Path, Audits], Figures]] = {
 }
 
 
-def started(*arguments: str | Path) -> subprocess.Popen[str]:
+def started(*arguments: str | Path, module: str = "benchmarks.driven_attempts", **more: str) -> subprocess.Popen[str]:
     """A measurement in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-m", "benchmarks.driven_attempts", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"} | more
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

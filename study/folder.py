@@ -183,6 +183,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def remove_torn(path: Path) -> None:
+    """Removes what writers of ``path`` that were killed left beside it; for its only living writer."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Strict JSON (no NaN), keys as given, replaced atomically."""
     write_atomic(path, json_text(value))
@@ -256,6 +262,8 @@ def locked(folder: StudyFolder) -> Iterator[None]:
             file.truncate(0)
             record = {"host": socket.gethostname(), "pid": os.getpid(), "started": now()}
             os.write(file.fileno(), json.dumps(record).encode())  # a buffer would be tried again when it is closed
+        for leftover in (*folder.root.glob(".*.tmp"), *folder.root.glob("cohorts/*/.*.tmp")):
+            leftover.unlink(missing_ok=True)  # of writers that were killed: who holds the lock outlived them
         try:
             yield
         finally:

@@ -19,7 +19,7 @@ import torch
 from study.checkpoint import newest_checkpoint, write_checkpoint
 from study.data_files import located
 from study.environment import Environment, environment, joined
-from study.folder import StudyFolder, write_atomic, write_json
+from study.folder import StudyFolder, remove_torn, write_atomic, write_json
 from study.history import History
 from study.plan import Cohort as PlannedCohort
 from study.plan import Plan
@@ -78,6 +78,7 @@ class Watch:
     def claim(self, cohort: str) -> None:
         """Makes this process the cohort's one writer: a hung machine may come back after Ray gave its trials away."""
         claim = self.folder.writer_file(cohort), f"{self.attempt} {secrets.token_hex(8)}"
+        remove_torn(claim[0])  # of a process that was killed at this very place
         write_atomic(*claim)
         self._claimed = claim
 
