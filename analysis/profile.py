@@ -74,7 +74,7 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
     """
     frames = frames.explored
     searched = budget_table(frames) if frames.adaptive else None
-    important = importance_table(frames)
+    important = importance_table(frames) if frames.adaptive and not is_dirac(frames) else None
     if is_dirac(frames) or frames.adaptive:
         frames, criteria_variants = replace(frames, runs=frames.runs.iloc[:0], curves=frames.curves.iloc[:0]), False
     judged_here = criteria_variants and frames.criteria is not None and len(frames.curves) > 0
@@ -101,7 +101,7 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
         "shake_runs": shake_runs,
         "cost": cost_table(frames, incidence),
         "horizons": horizons_table(frames, found),
-        "importance": important,
+        "importance": importance_table(frames) if important is None else important,
     }
 
 

@@ -111,6 +111,7 @@ def page_input(frames: Any) -> PageInput:
         provenance={},
         files=(),
         robustness=Robustness(),
+        confirmed=frames.confirmed,
     )
 
 
