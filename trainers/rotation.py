@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -44,4 +45,6 @@ def angle_between(a: Tensor, b: Tensor) -> Tensor:
     """
     u, v = (vector.double() / torch.linalg.vector_norm(vector.double(), dim=1, keepdim=True) for vector in (a, b))
     apart, along = torch.linalg.vector_norm(u - v, dim=1), torch.linalg.vector_norm(u + v, dim=1)
-    return torch.rad2deg(2 * torch.atan2(apart, along))
+    # one by one: a vector instruction and the scalar one at a tensor's end round differently, by place in the cohort
+    turned = [2 * math.atan2(x, y) for x, y in zip(apart.tolist(), along.tolist(), strict=True)]
+    return torch.rad2deg(torch.tensor(turned, dtype=torch.float64, device=a.device))

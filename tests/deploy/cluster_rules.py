@@ -10,7 +10,7 @@ from typing import Any
 
 NAME = r"(?i)(?:password|token|secret|key)[A-Z_]*[\"']?\s*[:=]\s*"
 SECRET = re.compile(NAME + r"(?:[\"'](?P<quoted>[^\s\"'$<{]{8,})|(?P<plain>(?=\S*\d)[^\s\"'$<{\[]{8,}))")
-LONG_HEX = re.compile(r"\b[0-9a-f]{32,}\b")
+LONG_HEX = re.compile(r"(?<!--hash=sha256:)\b[0-9a-f]{32,}\b")  # a lock's digests are public
 URI_PASSWORD = re.compile(r"://[^/\s:@]+:(?P<value>[^@\s$]+)@")
 EXAMPLES = {"password"}
 

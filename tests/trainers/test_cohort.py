@@ -48,6 +48,21 @@ def test_a_member_is_the_same_alone_in_company_and_at_any_position(penalty: str,
     assert torch.equal(in_company, reversed_order.flip(0))
 
 
+@pytest.mark.parametrize("width", [3, 5, 9, 35])
+@pytest.mark.parametrize(
+    ("penalty", "updates", "k"), [("none", "alternating", 2), ("r1_r2", "alternating", 1), ("none", "consensus", 1)]
+)
+def test_a_width_of_any_number_keeps_the_law(width: int, penalty: str, updates: str, k: int) -> None:
+    # gradients of odd widths begin at other places of a cache line for each member, and kernels round by that
+    networks = {"name": "mlp", "latent_dim": 2, "width": width, "depth": 2}
+    of = program(penalty=penalty, updates=updates, k=k, networks=networks)
+    weights = {"consensus_weight": 0.5} if updates == "consensus" else {}
+    company = members(19, of=of, **weights)
+    in_company = rows(trained(of, company, 24))
+    assert torch.equal(rows(trained(of, [company[11]], 24))[0], in_company[11])
+    assert torch.equal(rows(trained(of, company[::-1], 24)).flip(0), in_company)
+
+
 @pytest.mark.parametrize("stop", [1, 7, 8, 13])
 def test_interruption_at_any_update_changes_no_bit(stop: int) -> None:
     of = program(loss="relativistic", penalty="r1_r2", k=2)
