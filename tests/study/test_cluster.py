@@ -134,15 +134,15 @@ def training(cluster: LoopbackCluster, place: int) -> bool:
 def test_a_submitted_study_survives_the_loss_of_a_node_and_equals_the_one_trained_at_home(
     cluster: LoopbackCluster, laptop: Laptop, shared: Path, tmp_path: Path
 ) -> None:
-    spec = laptop.spec("ring-there", steps=1500)
+    spec = laptop.spec("ring-there", steps=2000)
     assert laptop.submit(spec) == "ring-there-1"
     laptop.until("ring-there", lambda s: s["running"] >= 4 and checkpoints(shared, "ring-there") >= 2)
-    again = laptop.ganstudy("submit", spec, "--address", cluster.address)
-    assert again.returncode == 1
-    assert "is being run by submission ring-there-1" in again.stderr
     victim = next(place for place in (2, 1) if training(cluster, place))
     cluster.kill_node(victim)
     cluster.add_node(wait=False)
+    again = laptop.ganstudy("submit", spec, "--address", cluster.address)
+    assert again.returncode == 1
+    assert "is being run by submission ring-there-1" in again.stderr
     ended = laptop.until("ring-there", lambda s: s["state"] in ("finished", "failed", "died"))
     assert (ended["state"], ended["done"], ended["failed"]) == ("finished", 8, 0)
     assert ended["submission"]["submission_id"] == "ring-there-1"
