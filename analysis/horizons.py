@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.arms import share
 from analysis.compare import arms
-from analysis.estimators import weighted_share
+from analysis.estimators import Floats, weighted_share
 from analysis.frames import StudyFrames
 from analysis.histories import Flags, Histories, good, good_windows, histories, row_median, trends
 from analysis.weights import inference_target, weights
@@ -59,14 +59,24 @@ def shortened(frames: StudyFrames, fraction: float, found: Sequence[Histories]) 
 
 
 def judged(h: Histories, criteria: Criteria) -> tuple[Names, Names]:
-    """Outcome and kind of every run [runs], as ``study.outcomes.judge_under`` gives them one by one."""
-    labels = np.full(len(h.rows), "failed/", dtype="<U24")
+    """Outcome and kind of every run [runs], as ``study.outcomes.judge`` gives them one by one."""
+    return judged_under(h, [criteria])[0]
+
+
+def judged_under(h: Histories, variants: Sequence[Criteria]) -> list[tuple[Names, Names]]:
+    """``judged`` under each of several criteria that agree in their windows: the trends are found once."""
     died = h.death < len(h.step)
     whole = ~died & ~np.isnan(h.u).any(axis=1)
-    labels[whole] = _labels(_some(h, whole), criteria)
-    labels[died] = "diverged/nonfinite"
-    parts = np.char.partition(labels, "/")
-    return parts[:, 0], parts[:, 2]
+    kept = _some(h, whole)
+    movement = _movement(kept, kept.windows(variants[0]))
+    found = []
+    for criteria in variants:
+        labels = np.full(len(h.rows), "failed/", dtype="<U24")
+        labels[whole] = _LABELS[_places(kept, criteria, movement)]
+        labels[died] = "diverged/nonfinite"
+        parts = np.char.partition(labels, "/")
+        found.append((parts[:, 0], parts[:, 2]))
+    return found
 
 
 def _some(h: Histories, kept: Flags) -> Histories:
@@ -74,42 +84,81 @@ def _some(h: Histories, kept: Flags) -> Histories:
     return replace(h, **{name: getattr(h, name)[kept] for name in names})
 
 
-def _labels(h: Histories, c: Criteria) -> Names:
-    """The rules in their order, for complete runs; outcome and kind are divided by a slash."""
+_LABELS = np.array(
+    [
+        "diverged/blowup",
+        "converged/",
+        "plateau/dead",
+        "under_trained/",
+        "collapsed/late",
+        "collapsed/",
+        "oscillating/",
+        "under_trained/",
+        "plateau/partial_collapse",
+        "plateau/quality",
+    ]
+)
+"""Outcome and kind, divided by a slash, in the order of the rules."""
+
+
+def _places(h: Histories, c: Criteria, m: _Movement) -> npt.NDArray[np.intp]:
+    """The rules in their order, for complete runs: the place of the first that matches, in _LABELS."""
     window, late = h.windows(c)
     w, flags = slice(-window, None), good(h, c)
     passed, crossings = good_windows(h, c, flags), _crossings(h, c, flags, late)
     settled = (crossings <= c.max_crossings) | flags[:, -late:].all(axis=1)
     collapsed = (h.coverage[:, w] <= c.coverage_collapsed).mean(axis=1) >= c.collapsed_fraction
-    improving, shaking = _moving(h, c, late)
+    improving = (m.p_of_a_fall < c.trend_p) & (m.gain >= c.trend_gain)
+    shaking = (m.swing >= c.amplitude) & ~(improving & (m.drop > m.swing))
     never_near = h.u.min(axis=1, initial=math.inf) >= c.dead_u
-    still = np.fmax.reduce(h.moved, axis=1, initial=-math.inf) < DEAD_DISPLACEMENT
-    still &= ~np.isnan(h.moved).all(axis=1)
-    dead = never_near & (still | ((row_median(h.quality[:, w]) < DEAD_QUALITY) & ~collapsed & ~improving))
-    before = passed[:, :-1].any(axis=1)
-    rules = {
-        "diverged/blowup": row_median(h.blowup[:, w]) > c.blowup,
-        "converged/": passed[:, -1] & settled,
-        "plateau/dead": dead,
-        "under_trained/": never_near & improving,
-        "collapsed/late": collapsed & before,
-        "collapsed/": collapsed,
-        "oscillating/": (crossings > c.max_crossings) | shaking,
-        "under_trained": improving,
-        "plateau/partial_collapse": row_median(h.coverage[:, w]) < c.coverage_converged,
-    }
-    return np.char.strip(np.select(list(rules.values()), list(rules), default="plateau/quality"))
+    dead = never_near & (m.still | ((m.quality < DEAD_QUALITY) & ~collapsed & ~improving))
+    rules = (
+        m.blowup > c.blowup,
+        passed[:, -1] & settled,
+        dead,
+        never_near & improving,
+        collapsed & passed[:, :-1].any(axis=1),
+        collapsed,
+        (crossings > c.max_crossings) | shaking,
+        improving,
+        m.coverage < c.coverage_converged,
+        np.ones(len(h.rows), dtype=bool),
+    )
+    return np.asarray(np.argmax(np.stack(rules), axis=0))
 
 
-def _moving(h: Histories, c: Criteria, late: int) -> tuple[Flags, Flags]:
-    """Whether a run still improves over the late part, and whether it swings by more than it improves, [runs]."""
+@dataclass(frozen=True, kw_only=True)
+class _Movement:
+    """What no threshold enters, each [runs]: over the late part ``swing`` (P90 - P10 of detrended u), ``drop`` and
+    ``gain`` of the Theil-Sen line, Kendall's p (1 where u rises); medians over the judged window; never moved."""
+
+    swing: Floats
+    drop: Floats
+    gain: Floats
+    p_of_a_fall: Floats
+    blowup: Floats
+    quality: Floats
+    coverage: Floats
+    still: Flags
+
+
+def _movement(h: Histories, windows: tuple[int, int]) -> _Movement:
+    window, late = windows
     found = trends(h.step[-late:], h.u[:, -late:])
     low, high = np.quantile(found.rest, [0.1, 0.9], axis=1)
-    rising = found.intercept > 0
-    gain = np.divide(-found.slope, found.intercept, out=np.zeros(len(h.rows)), where=rising)
-    improving = (np.where(found.tau < 0, found.p, 1.0) < c.trend_p) & (gain >= c.trend_gain)
-    swing = high - low
-    return improving, (swing >= c.amplitude) & ~(improving & (-found.slope > swing))
+    gain = np.divide(-found.slope, found.intercept, out=np.zeros(len(h.rows)), where=found.intercept > 0)
+    furthest = np.fmax.reduce(h.moved, axis=1, initial=-math.inf)
+    w = slice(-window, None)
+    return _Movement(
+        swing=high - low,
+        drop=-found.slope,
+        gain=gain,
+        p_of_a_fall=np.where(found.tau < 0, found.p, 1.0),
+        blowup=row_median(h.blowup[:, w]),
+        quality=row_median(h.quality[:, w]),
+        coverage=row_median(h.coverage[:, w]),
+        still=(furthest < DEAD_DISPLACEMENT) & ~np.isnan(h.moved).all(axis=1),
+    )
 
 
 def _crossings(h: Histories, c: Criteria, flags: Flags, late: int) -> npt.NDArray[np.int64]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analysis.arms import UNUSED, Arm
+from analysis.arms import Arm
 from analysis.compare import ALPHA, DELTA, arms, unstable_arms
 from analysis.estimators import weighted_share
 from analysis.frames import StudyFrames
+from analysis.histories import Histories, histories
+from analysis.horizons import judged_under
 from analysis.verdicts import Rule, decide
 from analysis.weights import inference_target, weights
-from analysis.wording import mapping
-from study.outcomes import Criteria, Series, judge_under
-from trainers.measurement import MEASUREMENTS
+from study.criteria import WINDOW_KEYS
+from study.outcomes import Criteria
 
 FACTORS = (0.5, 1.0, 1.5)
 SMALLEST_SHORTFALL = 0.05
@@ -64,19 +64,24 @@ def variants(criteria: Criteria) -> list[Criteria]:
     return found
 
 
-def rejudged(frames: StudyFrames, criteria: Sequence[Criteria]) -> list[StudyFrames]:
+def rejudged(
+    frames: StudyFrames, criteria: Sequence[Criteria], found: Sequence[Histories] | None = None
+) -> list[StudyFrames]:
     """The study as it would stand under each of ``criteria``: outcomes judged again from the kept curves.
 
-    Runs that were lost or pruned stay so; kinds of plateau follow the new outcome. ValueError: the outcomes came with
-    a table of runs, so there are no curves to judge.
+    ``criteria`` may differ in their thresholds, not in the windows; ``found``: from ``histories``. Runs that were lost
+    or pruned stay so, as do those that a rule without criteria judged; kinds of plateau follow the new outcome.
+    ValueError: the outcomes came with a table of runs, so there are no curves to judge; or the windows differ.
     """
     if frames.criteria is None or not len(frames.curves):
         raise ValueError("outcomes can only be judged again where the study's curves and criteria are known")
-    outcomes = [list(frames.runs["outcome"]) for _ in criteria]
-    kinds = [list(frames.runs["kind"]) for _ in criteria]
-    for row, series, reference in _series(frames):
-        for i, (outcome, kind) in enumerate(judge_under(series, criteria, reference)):
-            outcomes[i][row], kinds[i][row] = outcome, kind
+    if len({tuple(getattr(one, key) for key in WINDOW_KEYS) for one in criteria}) > 1:
+        raise ValueError(f"criteria judged together must agree in {', '.join(WINDOW_KEYS)}.")
+    held = frames.runs["outcome"].to_numpy(dtype=object), frames.runs["kind"].to_numpy(dtype=object)
+    outcomes, kinds = ([column.copy() for _ in criteria] for column in held)
+    for h in histories(frames) if found is None else found:
+        for i, (outcome, kind) in enumerate(judged_under(h, criteria)):
+            outcomes[i][h.rows], kinds[i][h.rows] = outcome, kind
     return [
         replace(
             frames,
@@ -87,44 +92,19 @@ def rejudged(frames: StudyFrames, criteria: Sequence[Criteria]) -> list[StudyFra
     ]
 
 
-def _series(frames: StudyFrames) -> Iterator[tuple[int, Series, Mapping[str, Any]]]:
-    """(row of runs, series, reference) of every run that has an outcome of its own."""
-    targets = mapping(frames.reference.get("targets"))
-    entries: Any = frames.plan.get("configurations") or ()
-    planned = {str(entry["configuration_key"]): entry for entry in entries}
-    rows = {
-        (str(run["configuration_key"]), int(run["replicate"])): i
-        for i, run in enumerate(frames.runs[["configuration_key", "replicate", "outcome"]].to_dict("records"))
-        if run["outcome"] not in UNUSED
-    }
-    measured = [name for name in MEASUREMENTS if name in frames.curves]
-    for (key, replicate), own in frames.curves.groupby(["configuration_key", "replicate"], sort=False):
-        row = rows.get((str(key), int(str(replicate))))
-        if row is None:
-            continue
-        entry = planned[str(key)]
-        series = Series(
-            generator_step=own["generator_step"].to_numpy(dtype=np.int64),
-            finite=own["finite"].to_numpy(dtype=bool),
-            values={name: own[name].to_numpy(dtype=np.float64) for name in measured},
-            planned_evaluations=int(entry["budget"]["evaluations"]),
-        )
-        yield row, series, mapping(targets.get(str(entry["target_id"])))
-
-
-def multiverse(frames: StudyFrames) -> dict[str, pd.DataFrame]:
+def multiverse(frames: StudyFrames, found: Sequence[Histories] | None = None) -> dict[str, pd.DataFrame]:
     """``variants`` (one row per criteria: its values, the leading label, the share of runs that changed outcome) and
     ``pairs`` (one row per criteria and pair: the verdict, and whether it agrees with that of the study's own).
 
-    ``agrees``: the same winner, or no winner in both; ``same``: the same verdict word for word. Raises as
-    ``rejudged`` does.
+    ``agrees``: the same winner, or no winner in both; ``same``: the same verdict word for word. ``found``: from
+    ``histories``. Raises as ``rejudged`` does.
     """
     if frames.criteria is None:
         raise ValueError("outcomes can only be judged again where the study's curves and criteria are known")
     grid, design = variants(frames.criteria), weights(frames)
     base = {(row["loss_a"], row["loss_b"]): row for row in verdicts(frames, arms(frames, design=design), design=design)}
     rows, pairs = [], []
-    for i, (one, judged) in enumerate(zip(grid, rejudged(frames, grid), strict=True)):
+    for i, (one, judged) in enumerate(zip(grid, rejudged(frames, grid, found), strict=True)):
         changed = (judged.runs["outcome"] != frames.runs["outcome"]).mean() if len(frames.runs) else math.nan
         success = arms(judged, design=design)
         settings = {name: getattr(one, name) for name in VARIED}

@@ -79,8 +79,8 @@ def stability_profile(frames: StudyFrames, *, criteria_variants: bool = True) ->
         frames, criteria_variants = replace(frames, runs=frames.runs.iloc[:0], curves=frames.curves.iloc[:0]), False
     judged_here = criteria_variants and frames.criteria is not None and len(frames.curves) > 0
     empty = {"variants": pd.DataFrame(columns=list(VARIANT_COLUMNS)), "pairs": pd.DataFrame(columns=list(PAIR_COLUMNS))}
-    other = multiverse(frames) if judged_here else empty
     parts, found, incidence = spaces(frames), histories(frames), incidence_table(frames)
+    other = multiverse(frames, found) if judged_here else empty
     shaken = run_shake(frames, found)
     shake_runs = in_study_order(shaken, frames.labels())
     return {

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from study.criteria import WINDOW_KEYS, Criteria
+from study.criteria import Criteria
 from study.evidence import (
     Evidence,
     Flags,
@@ -35,7 +34,6 @@ __all__ = [
     "Series",
     "good_lately",
     "judge",
-    "judge_under",
 ]
 
 OUTCOMES: tuple[str, ...] = (
@@ -95,30 +93,9 @@ def judge(series: Series, criteria: Criteria, reference: Reference) -> Outcome:
     if reference.get("rule") == RULE:
         return Outcome(*judge_radius(series, rows))
     evidence = gather(series, rows, criteria, reference)
-    label = str(_labels(evidence, _batch(criteria.thresholds))[0])
+    label = _labels(evidence, _batch(criteria.thresholds))[0]
     outcome = label.partition("/")[0]
     return Outcome(outcome, _kind(label, evidence), _event(label, evidence), _margin(outcome, evidence))
-
-
-def judge_under(series: Series, variants: Sequence[Criteria], reference: Reference) -> list[tuple[str, str]]:
-    """(outcome, kind) of one series under each of several criteria: those of ``judge``, in the time of one.
-
-    The criteria may differ in their thresholds, not in the windows. ValueError: they do, or ``reference`` lacks
-    something.
-    """
-    if len({tuple(getattr(one, key) for key in WINDOW_KEYS) for one in variants}) > 1:
-        raise ValueError(f"criteria judged together must agree in {', '.join(WINDOW_KEYS)}.")
-    rows = complete_rows(series)
-    cut_short = first_non_finite(series) is not None or series.censored or len(rows) < series.planned_evaluations + 1
-    if cut_short or reference.get("rule") == RULE:  # no threshold is asked
-        ended = judge(series, variants[0], reference)
-        return [(ended.outcome, ended.kind)] * len(variants)
-    evidence = gather(series, rows, variants[0], reference)
-    labels = [str(label) for label in _labels(evidence, _stacked(tuple(variants)))]
-    return [
-        (label.partition("/")[0], _kind(label, replace(evidence, criteria=one)))
-        for label, one in zip(labels, variants, strict=True)
-    ]
 
 
 def good_lately(series: Series, criteria: Criteria, reference: Reference) -> bool:
@@ -133,12 +110,6 @@ def good_lately(series: Series, criteria: Criteria, reference: Reference) -> boo
         return judge_radius(series, rows)[0] == "converged"
     evidence, thresholds = gather(series, rows, criteria, reference), _batch(criteria.thresholds)
     return bool(_window_good(evidence, thresholds, _good(evidence, thresholds), len(rows))[0])
-
-
-@lru_cache(maxsize=4)
-def _stacked(variants: tuple[Criteria, ...]) -> _Batch:
-    thresholds = [one.thresholds for one in variants]
-    return {name: np.array([[values[name]] for values in thresholds]) for name in thresholds[0]}
 
 
 # --- the rules, for a batch of thresholds at once --------------------------------------------------
@@ -187,32 +158,81 @@ def _window_good(e: Evidence, t: _Batch, good: Flags, end: int) -> Flags:
     return enough
 
 
-def _labels(e: Evidence, t: _Batch) -> NDArray[np.str_]:
-    """Outcome (with the kind of plateau or divergence after a slash) under each of B sets of thresholds, [B]."""
-    column = {name: values[:, 0] for name, values in t.items()}
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """What a pass over the series finds under B sets of thresholds: arrays [B]."""
+
+    passed: Floats
+    """Share of the judged window's evaluations that are good."""
+    always: Flags
+    crossings: NDArray[np.int64]
+    few: Floats
+    """Share of the judged window's evaluations with few modes."""
+
+
+_OF_THE_SERIES = ("u_converged", "coverage_converged", "quality_converged", "hysteresis", "coverage_collapsed")
+"""The thresholds that ``_facts`` asks; all others are held against statistics that none of them enters."""
+
+
+def _facts(e: Evidence, t: _Batch) -> _Facts:
     w, good = slice(-e.window, None), _good(e, t)
-    crossings = _crossings(e, t, good)
-    settled = (crossings <= column["max_crossings"]) | good[:, -e.late :].all(axis=1)
-    collapsed = (e.coverage[w] <= t["coverage_collapsed"]).mean(axis=1) >= column["collapsed_fraction"]
+    return _Facts(
+        passed=good[:, w].mean(axis=1),
+        always=np.asarray(good[:, -e.late :].all(axis=1)),
+        crossings=_crossings(e, t, good),
+        few=(e.coverage[w] <= t["coverage_collapsed"]).mean(axis=1),
+    )
+
+
+_LABELS = (
+    "diverged/blowup",
+    "converged",
+    "plateau/dead",
+    "under_trained/",
+    "collapsed",
+    "oscillating",
+    "under_trained",
+    "plateau/partial_collapse",
+    "plateau/quality",
+)
+"""Outcome (with the kind of plateau or divergence after a slash), in the order of the rules."""
+
+_OUTCOME_OF = np.array([OUTCOMES.index(label.partition("/")[0]) for label in _LABELS])
+
+
+def _decided(e: Evidence, t: _Batch, f: _Facts) -> NDArray[np.intp]:
+    """Place in _LABELS under each of B sets of thresholds, [B]."""
+    column = {name: values[:, 0] for name, values in t.items()}
+    w = slice(-e.window, None)
+    settled = (f.crossings <= column["max_crossings"]) | f.always
+    passed = f.passed >= column["good_fraction"]
+    if e.high_dimensional:
+        passed = passed & (mean(e.knn_coverage[w]) >= column["knn_coverage_converged"])
+    collapsed = f.few >= column["collapsed_fraction"]
     improving = (e.trend_p < column["trend_p"]) & (e.trend_gain >= column["trend_gain"])
-    partial = median(e.coverage[w]) < column["coverage_converged"]
     # A fall that outweighs its own shaking is progress: training curves are steeper at first than any line.
     shaking = (e.amplitude >= column["amplitude"]) & ~(improving & (e.trend_drop > e.amplitude))
     never_near = e.u.min() >= column["dead_u"]
     still, poor = e.moved < DEAD_DISPLACEMENT, median(e.quality[w]) < DEAD_QUALITY
-    rules = {
-        "diverged/blowup": median(e.blowup_ratio[w]) > column["blowup"],
-        "converged": _window_good(e, t, good, len(e.u)) & settled,
+    rules = (
+        median(e.blowup_ratio[w]) > column["blowup"],
+        passed & settled,
         # An untrained generator sits on few modes too: what never came near the data is dead only if it stands
         # still, under-trained while it improves, and collapsed if it moved to few modes and stays there.
-        "plateau/dead": never_near & (still | (poor & ~collapsed & ~improving)),
-        "under_trained/": never_near & improving,
-        "collapsed": collapsed,
-        "oscillating": (crossings > column["max_crossings"]) | shaking,
-        "under_trained": improving,
-        "plateau/partial_collapse": partial,
-    }
-    return np.select(list(rules.values()), list(rules), default="plateau/quality")
+        never_near & (still | (poor & ~collapsed & ~improving)),
+        never_near & improving,
+        collapsed,
+        (f.crossings > column["max_crossings"]) | shaking,
+        improving,
+        median(e.coverage[w]) < column["coverage_converged"],
+        np.ones(len(passed), dtype=bool),
+    )
+    return np.asarray(np.argmax(np.stack(np.broadcast_arrays(*rules)), axis=0))
+
+
+def _labels(e: Evidence, t: _Batch) -> list[str]:
+    """Outcome and kind, as in _LABELS, under each of B sets of thresholds."""
+    return [_LABELS[place] for place in _decided(e, t, _facts(e, t))]
 
 
 # --- kind, event, margin ---------------------------------------------------------------------------
@@ -269,10 +289,24 @@ def _margin(outcome: str, e: Evidence) -> float:
 
 
 def _flips(outcome: str, e: Evidence, moves: list[tuple[str, float]], changes: Floats) -> Flags:
-    """Whether each move (threshold, direction) by each relative change gives another outcome, [moves, changes]."""
-    thresholds = e.criteria.thresholds
-    batch = {name: np.full((len(moves), len(changes)), value) for name, value in thresholds.items()}
+    """Whether each move (threshold, direction) by each relative change gives another outcome, [moves, changes].
+
+    Most thresholds leave what is found in the series alone: for them it is found once.
+    """
+    base = e.criteria.thresholds
+    flipped = np.zeros((len(moves), len(changes)), dtype=bool)
+    for of_the_series in (True, False):
+        rows = [row for row, (name, _) in enumerate(moves) if (name in _OF_THE_SERIES) == of_the_series]
+        batch = _moved(base, [moves[row] for row in rows], changes)
+        facts = _facts(e, batch if of_the_series else _batch(base))
+        places = _OUTCOME_OF[_decided(e, batch, facts)] if rows else np.empty(0)
+        flipped[rows] = (places != OUTCOMES.index(outcome)).reshape(len(rows), len(changes))
+    return flipped
+
+
+def _moved(base: Mapping[str, float], moves: list[tuple[str, float]], changes: Floats) -> _Batch:
+    """The thresholds after each move by each change, one set a row: move by move, change by change."""
+    batch = {name: np.full((len(moves), len(changes)), value) for name, value in base.items()}
     for row, (name, sign) in enumerate(moves):
         batch[name][row] *= 1.0 + sign * changes
-    labels = _labels(e, {name: values.reshape(-1, 1) for name, values in batch.items()})
-    return np.asarray(np.char.partition(labels, "/")[:, 0] != outcome).reshape(len(moves), len(changes))
+    return {name: values.reshape(-1, 1) for name, values in batch.items()}

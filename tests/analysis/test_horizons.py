@@ -11,10 +11,10 @@ import pytest
 
 from analysis.compare import compare, losses_table, warnings_list
 from analysis.histories import histories
-from analysis.horizons import horizons_table, judged, shortened
+from analysis.horizons import horizons_table, judged, judged_under, shortened
 from analysis.multiverse import rejudged
 from analysis.report_details import horizon_rows
-from study.outcomes import Criteria, Series, judge_under
+from study.outcomes import Criteria, Series, judge
 from tests.analysis.synthetic import REFERENCE, make_frames
 
 EVALUATIONS = 28
@@ -69,7 +69,7 @@ def wild(seed, *, dimensions=2):
     )
 
 
-def one_by_one(frames, fraction):
+def one_by_one(frames, fraction, criteria=None):
     """replicate -> (outcome, kind) of the first part of its history, by the judge of single runs."""
     planned = math.floor(fraction * EVALUATIONS)
     names = ["distance", "mode_coverage", "high_quality_fraction", "knn_coverage", "displacement"]
@@ -82,7 +82,8 @@ def one_by_one(frames, fraction):
             values={name: rows[name].to_numpy() for name in names},
             planned_evaluations=planned,
         )
-        found[replicate] = judge_under(series, [frames.criteria], reference)[0]
+        ended = judge(series, criteria or frames.criteria, reference)
+        found[replicate] = ended.outcome, ended.kind
     return found
 
 
@@ -99,6 +100,20 @@ def test_all_at_once_is_one_by_one(dimensions):
                 seen.add(tuple(ended))
     assert {"diverged", "converged", "collapsed", "oscillating", "under_trained", "plateau"} <= {o for o, _ in seen}
     assert {"nonfinite", "blowup", "dead", "partial_collapse", "quality"} <= {kind for _, kind in seen}
+
+
+def test_criteria_judged_together_give_what_each_gives_alone():
+    frames = wild(11)
+    grid = [
+        Criteria(u_converged=u, coverage_converged=covered, coverage_collapsed=collapsed, max_crossings=crossings)
+        for u in (0.03, 0.1, 0.3)
+        for covered, collapsed in ((0.8, 0.3), (0.95, 0.75))
+        for crossings in (0, 2)
+    ]
+    for h in histories(frames):
+        for criteria, ends in zip(grid, judged_under(h, grid), strict=True):
+            alone = one_by_one(frames, 1.0, criteria)
+            assert [alone[frames.runs.at[row, "replicate"]] for row in h.rows] == list(zip(*ends, strict=True))
 
 
 def test_all_of_the_budget_is_the_losses_table():

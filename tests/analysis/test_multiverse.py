@@ -114,3 +114,8 @@ def test_a_table_of_runs_cannot_be_judged_again():
     frames = dataclasses.replace(make_frames(), spec={}, curves=pd.DataFrame())
     with pytest.raises(ValueError, match="curves and criteria"):
         multiverse(frames)
+
+
+def test_criteria_of_different_windows_are_not_judged_together():
+    with pytest.raises(ValueError, match="must agree in window_fraction"):
+        rejudged(make_frames(), [Criteria(), Criteria(window_fraction=0.5)])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.outcomes import OUTCOMES, Criteria, Outcome, Series, judge, judge_under
+from study.outcomes import OUTCOMES, Criteria, Outcome, Series, judge
 
 PLANNED = 30
 REFERENCE = {
@@ -426,22 +426,3 @@ def test_an_unusable_reference_is_named(key: str, value: float, message: str) ->
 def test_series_of_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="finite must have 31 evaluations, got 30"):
         series(0.05, finite=np.ones(30, dtype=bool))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_criteria_judged_together_give_what_each_gives_alone(family: Callable[[np.random.Generator], Series]) -> None:
-    variants = [
-        Criteria(u_converged=u, coverage_converged=covered, coverage_collapsed=collapsed, max_crossings=crossings)
-        for u in (0.03, 0.1, 0.3)
-        for covered, collapsed in ((0.8, 0.3), (0.95, 0.75))
-        for crossings in (0, 2)
-    ]
-    for seed in range(4):
-        one = family(np.random.default_rng(seed))
-        alone = [judge(one, criteria, REFERENCE) for criteria in variants]
-        assert judge_under(one, variants, REFERENCE) == [(o.outcome, o.kind) for o in alone]
-
-
-def test_criteria_of_different_windows_are_not_judged_together() -> None:
-    with pytest.raises(ValueError, match="must agree in window_fraction"):
-        judge_under(series(0.0), [Criteria(), Criteria(window_fraction=0.5)], REFERENCE)
