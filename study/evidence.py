@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,26 @@ class Evidence:
     trend_p: float
     trend_gain: float
     trend_drop: float
+
+    @cached_property
+    def blowup_median(self) -> float:
+        """Median over the judged window of the distance over that of the farthest real point."""
+        return median(self.blowup_ratio[-self.window :])
+
+    @cached_property
+    def quality_median(self) -> float:
+        """Median quality over the judged window."""
+        return median(self.quality[-self.window :])
+
+    @cached_property
+    def coverage_median(self) -> float:
+        """Median coverage over the judged window."""
+        return median(self.coverage[-self.window :])
+
+    @cached_property
+    def knn_coverage_mean(self) -> float:
+        """Mean nearest-neighbour coverage over the judged window."""
+        return mean(self.knn_coverage[-self.window :])
 
 
 def gather(series: Series, rows: NDArray[np.intp], criteria: Criteria, reference: Reference) -> Evidence:

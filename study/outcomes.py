@@ -19,7 +19,6 @@ from study.evidence import (
     first_non_finite,
     gather,
     mean,
-    median,
 )
 from study.outcomes_dirac import MEANINGS as RADIUS_MEANINGS
 from study.outcomes_dirac import RULE, judge_radius
@@ -139,14 +138,10 @@ def _crossings(e: Evidence, t: _Batch, good: Flags) -> NDArray[np.int64]:
         | (e.coverage < t["coverage_converged"] - slack)
         | (e.quality < t["quality_converged"] - slack)
     )
-    entered, stayed = np.ascontiguousarray(good.T), np.ascontiguousarray(~left.T)  # time first: its rows are read below
-    state = np.empty_like(entered)
-    inside = np.zeros(len(good), dtype=bool)
-    for i, (enters, stays) in enumerate(zip(entered, stayed, strict=True)):
-        inside = (inside | enters) & stays
-        state[i] = inside
-    late = state[-e.late :]
-    return np.asarray((late[1:] != late[:-1]).sum(axis=0))
+    # Where neither happens the state is that of the last evaluation where one did; being outside is the beginning.
+    told = np.maximum.accumulate(np.where(good | left, np.arange(good.shape[1]), 0), axis=1)
+    late = np.take_along_axis(good & ~left, told[:, -e.late :], axis=1)
+    return np.asarray((late[:, 1:] != late[:, :-1]).sum(axis=1))
 
 
 def _window_good(e: Evidence, t: _Batch, good: Flags, end: int) -> Flags:
@@ -203,19 +198,18 @@ _OUTCOME_OF = np.array([OUTCOMES.index(label.partition("/")[0]) for label in _LA
 def _decided(e: Evidence, t: _Batch, f: _Facts) -> NDArray[np.intp]:
     """Place in _LABELS under each of B sets of thresholds, [B]."""
     column = {name: values[:, 0] for name, values in t.items()}
-    w = slice(-e.window, None)
     settled = (f.crossings <= column["max_crossings"]) | f.always
     passed = f.passed >= column["good_fraction"]
     if e.high_dimensional:
-        passed = passed & (mean(e.knn_coverage[w]) >= column["knn_coverage_converged"])
+        passed = passed & (e.knn_coverage_mean >= column["knn_coverage_converged"])
     collapsed = f.few >= column["collapsed_fraction"]
     improving = (e.trend_p < column["trend_p"]) & (e.trend_gain >= column["trend_gain"])
     # A fall that outweighs its own shaking is progress: training curves are steeper at first than any line.
     shaking = (e.amplitude >= column["amplitude"]) & ~(improving & (e.trend_drop > e.amplitude))
     never_near = e.u.min() >= column["dead_u"]
-    still, poor = e.moved < DEAD_DISPLACEMENT, median(e.quality[w]) < DEAD_QUALITY
+    still, poor = e.moved < DEAD_DISPLACEMENT, e.quality_median < DEAD_QUALITY
     rules = (
-        median(e.blowup_ratio[w]) > column["blowup"],
+        e.blowup_median > column["blowup"],
         passed & settled,
         # An untrained generator sits on few modes too: what never came near the data is dead only if it stands
         # still, under-trained while it improves, and collapsed if it moved to few modes and stays there.
@@ -224,7 +218,7 @@ def _decided(e: Evidence, t: _Batch, f: _Facts) -> NDArray[np.intp]:
         collapsed,
         (f.crossings > column["max_crossings"]) | shaking,
         improving,
-        median(e.coverage[w]) < column["coverage_converged"],
+        e.coverage_median < column["coverage_converged"],
         np.ones(len(passed), dtype=bool),
     )
     return np.asarray(np.argmax(np.stack(np.broadcast_arrays(*rules)), axis=0))
