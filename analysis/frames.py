@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -37,6 +37,10 @@ def _no_samples(configuration_keys: Collection[str] | None) -> pd.DataFrame:
     return pd.DataFrame(columns=list(SAMPLE_COLUMNS))
 
 
+LastSampleSource = Callable[[Mapping[str, Collection[int]]], Iterator[pd.DataFrame]]
+"""From replicates by configuration_key to their newest samples, configuration by configuration."""
+
+
 @dataclass(frozen=True)
 class StudyFrames:
     """One study, ready for analysis.
@@ -55,7 +59,9 @@ class StudyFrames:
     plan: Mapping[str, object]
     provenance: Mapping[str, object]
     sample_source: Callable[[Collection[str] | None], pd.DataFrame] = field(default=_no_samples, repr=False)
-    last_sample_source: Callable[[str, Collection[int]], pd.DataFrame] | None = field(default=None, repr=False)
+    last_sample_source: Callable[[Mapping[str, Collection[int]]], Iterator[pd.DataFrame]] | None = field(
+        default=None, repr=False
+    )
 
     def samples(
         self, configuration_keys: Collection[str] | None = None, replicates: Collection[int] | None = None
@@ -69,13 +75,15 @@ class StudyFrames:
             rows = rows[rows["replicate"].isin(list(replicates))]
         return rows.reset_index(drop=True)
 
-    def last_samples(self, configuration_key: str, replicates: Collection[int]) -> pd.DataFrame:
-        """The newest kept samples of these replicates of one configuration (columns SAMPLE_COLUMNS)."""
+    def last_samples(self, wanted: Mapping[str, Collection[int]]) -> Iterator[pd.DataFrame]:
+        """The newest kept samples of these replicates of each configuration_key (columns SAMPLE_COLUMNS), in order."""
         if self.last_sample_source is not None:
-            return self.last_sample_source(configuration_key, replicates)
-        rows = self.samples([configuration_key], replicates)
-        newest = rows.groupby("replicate")["generator_step"].transform("max")
-        return rows[rows["generator_step"] == newest].reset_index(drop=True)
+            yield from self.last_sample_source(wanted)
+            return
+        for key, replicates in wanted.items():
+            rows = self.samples([key], replicates)
+            newest = rows.groupby("replicate")["generator_step"].transform("max")
+            yield rows[rows["generator_step"] == newest].reset_index(drop=True)
 
     @cached_property
     def explored(self) -> StudyFrames:
@@ -127,7 +135,7 @@ class StudyFrames:
 
     def labels(self) -> list[str]:
         """Loss labels in the order of the study file; alphabetical where no plan is known."""
-        present = set(self.runs["loss"].astype(str))
+        present = {str(label) for label in self.runs["loss"].unique()}
         planned = dict.fromkeys(str(c["loss"]) for c in self._configurations())
         return [label for label in planned if label in present] + sorted(present - planned.keys())
 

@@ -8,6 +8,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -29,6 +30,8 @@ HOME_VARIABLE = "GANSTUDY_HOME"
 STUDY_FILES = ("plan.json", "spec.yaml", "reference.json")
 ENDED = ("FINISHED", "FAILED")
 PAGE = 1000
+FETCHES = 4
+"""Files asked of a server at once: each is small, and most of its time is waiting."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +190,10 @@ def _replicates(store: Store, configurations: Sequence[Recorded], scratch: Path)
     """The rows of every configuration run that has some, with its configuration_key and its environment's number."""
     parts = []
     environments: dict[str, int] = {}
-    for run in configurations:
-        path = store.artifact(run, "replicates.parquet", scratch)
+    with ThreadPoolExecutor(FETCHES) as pool:
+        paths = pool.map(lambda run: store.artifact(run, "replicates.parquet", scratch), configurations)
+        fetched = list(zip(configurations, paths, strict=True))
+    for run, path in fetched:
         if path is not None:
             number = environments.setdefault(run.tags.get(ENVIRONMENT_TAG, ""), len(environments))
             key = run.tags["ganstudy.configuration_key"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,9 @@ from analysis.frames import SAMPLE_COLUMNS
 MOST_DOWNLOADED = 256 * 2**20
 """Bytes that are fetched from a server for pictures; files on this machine's disk are not counted."""
 
+FETCHES = 4
+"""Files asked of a server at once: each is small, and most of its time is waiting."""
+
 
 class _Store(Protocol):
     def artifact(self, run: Any, name: str, folder: Path) -> Path | None:
@@ -25,7 +29,7 @@ class _Store(Protocol):
 
 
 class LastSamples:
-    """The newest kept samples of some replicates of one configuration; a later launch's rows stand.
+    """The newest kept samples of some replicates of one configuration after the other; a later launch's rows stand.
 
     Once MOST_DOWNLOADED bytes came over the network, what is asked for later has no rows.
     """
@@ -36,28 +40,47 @@ class LastSamples:
         for run in configurations:
             self._runs[run.tags["ganstudy.configuration_key"]].append(run)
 
-    def __call__(self, configuration_key: str, replicates: Collection[int]) -> pd.DataFrame:
-        """Rows with SAMPLE_COLUMNS, by replicate and sample."""
-        parts = [pd.DataFrame(columns=list(SAMPLE_COLUMNS))]
-        with tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch:
-            for run in self._runs.get(configuration_key, ()):
-                path = self._fetched(run, Path(scratch))
-                if path is not None:
-                    rows = newest_rows(path, replicates).to_pandas()
-                    parts.append(rows.assign(configuration_key=configuration_key)[list(SAMPLE_COLUMNS)])
-        table = pd.concat(parts[1:] or parts, ignore_index=True)
-        newest = table.groupby("replicate")["generator_step"].transform("max")
-        order = ["replicate", "sample"]
-        table = table[table["generator_step"] == newest].drop_duplicates(order, keep="last")
-        return table.sort_values(order, ignore_index=True)
+    def __call__(self, wanted: Mapping[str, Collection[int]]) -> Iterator[pd.DataFrame]:
+        """For each configuration_key and its replicates, rows with SAMPLE_COLUMNS, by replicate and sample.
 
-    def _fetched(self, run: Any, scratch: Path) -> Path | None:
-        if self._downloaded > MOST_DOWNLOADED:
-            return None
-        path = self._store.artifact(run, "samples.parquet", scratch)
-        if path is not None and path.is_relative_to(scratch):
-            self._downloaded += path.stat().st_size
-        return path
+        Files are fetched some ahead and counted in the order of ``wanted``, so that the limit falls where it always
+        does.
+        """
+        with (
+            tempfile.TemporaryDirectory(prefix="ganstudy-") as scratch,
+            ThreadPoolExecutor(FETCHES) as pool,
+        ):
+            paths = self._fetched([run for key in wanted for run in self._runs.get(key, ())], Path(scratch), pool)
+            for key, replicates in wanted.items():
+                yield _newest(key, [next(paths) for _ in self._runs.get(key, ())], replicates)
+
+    def _fetched(self, runs: Sequence[Any], scratch: Path, pool: ThreadPoolExecutor) -> Iterator[Path | None]:
+        """The file of samples of every run, in order; None where there is none, or the limit was reached before."""
+        coming = deque[Future[Path | None]]()
+        ahead = iter(runs)
+        for _ in runs:
+            while len(coming) < FETCHES and self._downloaded <= MOST_DOWNLOADED and (run := next(ahead, None)):
+                coming.append(pool.submit(self._store.artifact, run, "samples.parquet", scratch))
+            if self._downloaded > MOST_DOWNLOADED:
+                yield None
+                continue
+            path = coming.popleft().result()
+            local = path is None or not path.is_relative_to(scratch)
+            self._downloaded += 0 if local or path is None else path.stat().st_size
+            yield path
+
+
+def _newest(configuration_key: str, paths: Sequence[Path | None], replicates: Collection[int]) -> pd.DataFrame:
+    parts = [pd.DataFrame(columns=list(SAMPLE_COLUMNS))]
+    for path in paths:
+        if path is not None:
+            rows = newest_rows(path, replicates).to_pandas()
+            parts.append(rows.assign(configuration_key=configuration_key)[list(SAMPLE_COLUMNS)])
+    table = pd.concat(parts[1:] or parts, ignore_index=True)
+    newest = table.groupby("replicate")["generator_step"].transform("max")
+    order = ["replicate", "sample"]
+    table = table[table["generator_step"] == newest].drop_duplicates(order, keep="last")
+    return table.sort_values(order, ignore_index=True)
 
 
 def newest_rows(path: Path, replicates: Collection[int]) -> pa.Table:

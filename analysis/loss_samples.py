@@ -57,16 +57,17 @@ class Picture:
 def last_samples(frames: StudyFrames, runs: pd.DataFrame) -> dict[Key, Last]:
     """The newest kept samples of these replicates, one configuration after the other."""
     found: dict[Key, Last] = {}
-    for key, group in runs.groupby("configuration_key", sort=False):
-        rows = frames.last_samples(str(key), [int(replicate) for replicate in group["replicate"]])
-        if not len(rows):
+    groups = runs.groupby("configuration_key", sort=False)["replicate"]
+    wanted = {str(key): [int(replicate) for replicate in own] for key, own in groups}
+    for key, kept in zip(wanted, frames.last_samples(wanted), strict=True):
+        if not len(kept):
             continue
-        rows = rows.sort_values(["replicate", "sample"], kind="stable")
+        rows = kept.sort_values(["replicate", "sample"], kind="stable")
         points, steps = np.stack(rows["x"].tolist()).astype(np.float64), rows["generator_step"].to_numpy()
         replicates, first = np.unique(rows["replicate"].to_numpy(), return_index=True)
         for replicate, start, end in zip(replicates, first, [*first[1:], len(rows)], strict=True):
             last = Last(generator_step=int(steps[start]), points=points[start : min(end, start + MOST_POINTS)])
-            found[str(key), int(replicate)] = last
+            found[key, int(replicate)] = last
     return found
 
 

@@ -110,12 +110,13 @@ def _scores(values: Floats, positions: Floats, cell_weights: Floats, width: floa
     grid, column = np.unique(positions, return_inverse=True)
     within = cell_weights / np.bincount(column, weights=cell_weights)[column] if len(grid) else cell_weights
     scores, used = [], []
-    for r in range(values.shape[1] if len(grid) else 0):
-        centre = _optimum(np.delete(values, r, axis=1), grid, column, within)
-        known = ~np.isnan(values[:, r])
+    of_centre: dict[float, Floats] = {}
+    for r, centre in enumerate(_optima(values, grid, column, within).tolist() if len(grid) else ()):
         if math.isnan(centre):
             continue
-        parts = window_weights(grid, centre, width)[column] * within
+        if centre not in of_centre:
+            of_centre[centre] = window_weights(grid, centre, width)[column] * within
+        parts, known = of_centre[centre], ~np.isnan(values[:, r])
         if parts[known].sum() > 0:
             scores.append(float(parts[known] @ values[known, r] / parts[known].sum()))
             used.append(parts)
@@ -131,18 +132,19 @@ def _independent(value: float, values: Floats, used: Floats) -> float:
     return score_interval(value, variance, floor=1 / float(np.sum(squares / counts))).n_eff
 
 
-def _optimum(values: Floats, grid: Floats, column: Any, within: Floats) -> float:
-    """The log10 rate of highest success, the mean of tied ones; NaN where no rate has a known run."""
-    known = ~np.isnan(values)
-    counts = known.sum(axis=1)
-    told = counts > 0
-    shares = np.where(known, values, 0.0).sum(axis=1)[told] / counts[told]
-    total = np.bincount(column[told], weights=within[told] * shares, minlength=len(grid))
-    mass = np.bincount(column[told], weights=within[told], minlength=len(grid))
-    if not (mass > 0).any():
-        return math.nan
-    height = np.where(mass > 0, total / np.where(mass > 0, mass, 1), -1.0)
-    return float(grid[height >= height.max() - 1e-12].mean())
+def _optima(values: Floats, grid: Floats, column: Any, within: Floats) -> Floats:
+    """For each replicate, the log10 rate of highest success on all the others [replicates]: the mean of tied ones,
+    NaN where no rate has a known run."""
+    known, happened = ~np.isnan(values), np.nan_to_num(values)
+    counts = known.sum(axis=1, keepdims=True) - known
+    totals = happened.sum(axis=1, keepdims=True) - happened
+    shares = np.divide(totals, counts, out=np.zeros(values.shape), where=counts > 0)
+    of_rate = (column == np.arange(len(grid))[:, None]) * within  # [rates, cells]
+    mass = of_rate @ (counts > 0)
+    height = np.divide(of_rate @ shares, mass, out=np.full(mass.shape, -1.0), where=mass > 0)
+    best = (height >= height.max(axis=0) - 1e-12) & (mass > 0)
+    tied = best.sum(axis=0)
+    return np.asarray(np.divide(grid @ best, tied, out=np.full(len(tied), np.nan), where=tied > 0))
 
 
 def windows(frames: StudyFrames, *, width: float = WINDOW_DECADES) -> dict[str, Estimate]:

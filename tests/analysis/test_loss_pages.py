@@ -328,14 +328,14 @@ def test_the_reader_of_last_samples_agrees_with_the_whole_file(tmp_path: Path) -
         parts.append(pd.DataFrame(rows))
     store = SimpleNamespace(artifact=lambda run, name, folder: stores[run.launch])
     runs = [SimpleNamespace(launch=name, tags={"ganstudy.configuration_key": "k"}) for name in stores]
-    found = LastSamples(store, runs)("k", [0, 1, 3])
+    [found, other] = LastSamples(store, runs)({"k": [0, 1, 3], "other": [0]})
     whole = pd.concat(parts).drop_duplicates(["replicate", "generator_step", "sample"], keep="last")
     wanted = []
     for replicate in (0, 1, 3):
         own = whole[whole["replicate"] == replicate]
         wanted += own[own["generator_step"] == own["generator_step"].max()]["x"].tolist()
     assert [list(x) for x in found["x"]] == wanted
-    assert LastSamples(store, runs)("other", [0]).empty
+    assert other.empty
 
 
 def test_no_more_samples_are_fetched_than_a_report_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,14 +344,16 @@ def test_no_more_samples_are_fetched_than_a_report_may(tmp_path: Path, monkeypat
     pq.write_table(rows, tmp_path / "here.parquet")
 
     def fetched(run: Any, name: str, folder: Path) -> Path:
-        pq.write_table(rows, folder / name)
-        return folder / name
+        path = folder / f"{run.tags['ganstudy.configuration_key']}-{name}"
+        pq.write_table(rows, path)
+        return path
 
     runs = [SimpleNamespace(tags={"ganstudy.configuration_key": key}) for key in "abc"]
     monkeypatch.setattr("analysis.load_samples.MOST_DOWNLOADED", 1)
     for artifact, wanted in ((fetched, [1, 0, 0]), (lambda *_: tmp_path / "here.parquet", [1, 1, 1])):
         reader = LastSamples(SimpleNamespace(artifact=artifact), runs)
-        assert [len(reader(key, [0])) for key in "abc"] == wanted
+        assert [len(found) for found in reader({key: [0] for key in "abc"})] == wanted
+        assert [len(found) for found in reader({"a": [0]})] == wanted[-1:]  # the limit is of the whole report
 
 
 # --- what is said ----------------------------------------------------------------------------------
