@@ -18,8 +18,7 @@ from analysis.histories import Histories, histories
 from analysis.horizons import judged_under
 from analysis.verdicts import Rule, decide
 from analysis.weights import inference_target, weights
-from study.criteria import WINDOW_KEYS
-from study.outcomes import Criteria
+from study.outcomes import WINDOW_KEYS, Criteria
 
 FACTORS = (0.5, 1.0, 1.5)
 SMALLEST_SHORTFALL = 0.05

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from study.criteria import Criteria
+from study.criteria import WINDOW_KEYS, Criteria
 from study.evidence import (
     Evidence,
     Flags,
@@ -28,6 +28,7 @@ __all__ = [
     "OUTCOMES",
     "RADIUS_MEANINGS",
     "RADIUS_THRESHOLDS",
+    "WINDOW_KEYS",
     "Criteria",
     "Outcome",
     "Series",
