@@ -215,9 +215,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         kind="first hit for sustained",
         defect="once good is converged",
-        function="study.outcomes:_labels",
-        old="_window_good(e, t, good, len(e.u)) & settled",
-        new="good.any(axis=1)",
+        function="study.outcomes:_decided",
+        old="passed & settled,",
+        new="_good(e, t).any(axis=1),",
         checks=(EVENTS, Check(OUTCOMES, "test_one_slip_in_the_judged_window_is_allowed_and_two_are_not")),
     ),
     Mutant(
