@@ -59,9 +59,7 @@ class StudyFrames:
     plan: Mapping[str, object]
     provenance: Mapping[str, object]
     sample_source: Callable[[Collection[str] | None], pd.DataFrame] = field(default=_no_samples, repr=False)
-    last_sample_source: Callable[[Mapping[str, Collection[int]]], Iterator[pd.DataFrame]] | None = field(
-        default=None, repr=False
-    )
+    last_sample_source: LastSampleSource | None = field(default=None, repr=False)
 
     def samples(
         self, configuration_keys: Collection[str] | None = None, replicates: Collection[int] | None = None

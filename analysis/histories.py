@@ -16,7 +16,7 @@ from analysis.arms import UNUSED
 from analysis.estimators import Floats, Ints
 from analysis.frames import StudyFrames
 from analysis.wording import mapping
-from study.outcomes import Criteria
+from study.outcomes import RADIUS_RULE, Criteria
 from trainers.measurement import MEASUREMENTS
 
 Flags = npt.NDArray[np.bool_]
@@ -67,7 +67,10 @@ _SERIES = ("step", "u", "coverage", "quality", "knn_coverage", "blowup", "moved"
 
 
 def histories(frames: StudyFrames) -> list[Histories]:
-    """The judged runs of a study, gathered by target, number of evaluations and horizon; none without curves."""
+    """The judged runs of a study, gathered by target, number of evaluations and horizon; none without curves.
+
+    Runs that a rule without criteria judges are left out: none of these numbers has to do with their outcome.
+    """
     entries: Any = frames.plan.get("configurations") or ()
     if frames.criteria is None or not len(frames.curves) or not entries:
         return []
@@ -84,6 +87,7 @@ def histories(frames: StudyFrames) -> list[Histories]:
     return [
         _rescaled(columns, np.array(rows), mapping(targets.get(target)), evaluations + 1)
         for (target, evaluations, _), rows in groups.items()
+        if mapping(targets.get(target)).get("rule") != RADIUS_RULE
     ]
 
 

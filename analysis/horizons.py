@@ -68,11 +68,11 @@ def judged_under(h: Histories, variants: Sequence[Criteria]) -> list[tuple[Names
     died = h.death < len(h.step)
     whole = ~died & ~np.isnan(h.u).any(axis=1)
     kept = _some(h, whole)
-    movement = _movement(kept, kept.windows(variants[0]))
+    statistics = _statistics(kept, kept.windows(variants[0]))
     found = []
     for criteria in variants:
         labels = np.full(len(h.rows), "failed/", dtype="<U24")
-        labels[whole] = _LABELS[_places(kept, criteria, movement)]
+        labels[whole] = _LABELS[_places(kept, criteria, statistics)]
         labels[died] = "diverged/nonfinite"
         parts = np.char.partition(labels, "/")
         found.append((parts[:, 0], parts[:, 2]))
@@ -101,7 +101,7 @@ _LABELS = np.array(
 """Outcome and kind, divided by a slash, in the order of the rules."""
 
 
-def _places(h: Histories, c: Criteria, m: _Movement) -> npt.NDArray[np.intp]:
+def _places(h: Histories, c: Criteria, m: _Statistics) -> npt.NDArray[np.intp]:
     """The rules in their order, for complete runs: the place of the first that matches, in _LABELS."""
     window, late = h.windows(c)
     w, flags = slice(-window, None), good(h, c)
@@ -128,7 +128,7 @@ def _places(h: Histories, c: Criteria, m: _Movement) -> npt.NDArray[np.intp]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Movement:
+class _Statistics:
     """What no threshold enters, each [runs]: over the late part ``swing`` (P90 - P10 of detrended u), ``drop`` and
     ``gain`` of the Theil-Sen line, Kendall's p (1 where u rises); medians over the judged window; never moved."""
 
@@ -142,14 +142,14 @@ class _Movement:
     still: Flags
 
 
-def _movement(h: Histories, windows: tuple[int, int]) -> _Movement:
+def _statistics(h: Histories, windows: tuple[int, int]) -> _Statistics:
     window, late = windows
     found = trends(h.step[-late:], h.u[:, -late:])
     low, high = np.quantile(found.rest, [0.1, 0.9], axis=1)
     gain = np.divide(-found.slope, found.intercept, out=np.zeros(len(h.rows)), where=found.intercept > 0)
     furthest = np.fmax.reduce(h.moved, axis=1, initial=-math.inf)
     w = slice(-window, None)
-    return _Movement(
+    return _Statistics(
         swing=high - low,
         drop=-found.slope,
         gain=gain,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +59,10 @@ def complete_rows(series: Series) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Rescaled series [E] and the statistics that no threshold enters; NaN = absent."""
+    """Rescaled series [E] and the statistics that no threshold enters; NaN = absent.
+
+    The last four are over the judged window.
+    """
 
     criteria: Criteria
     step: NDArray[np.int64]
@@ -77,26 +79,10 @@ class Evidence:
     trend_p: float
     trend_gain: float
     trend_drop: float
-
-    @cached_property
-    def blowup_median(self) -> float:
-        """Median over the judged window of the distance over that of the farthest real point."""
-        return median(self.blowup_ratio[-self.window :])
-
-    @cached_property
-    def quality_median(self) -> float:
-        """Median quality over the judged window."""
-        return median(self.quality[-self.window :])
-
-    @cached_property
-    def coverage_median(self) -> float:
-        """Median coverage over the judged window."""
-        return median(self.coverage[-self.window :])
-
-    @cached_property
-    def knn_coverage_mean(self) -> float:
-        """Mean nearest-neighbour coverage over the judged window."""
-        return mean(self.knn_coverage[-self.window :])
+    blowup_median: float
+    quality_median: float
+    coverage_median: float
+    knn_coverage_mean: float
 
 
 def gather(series: Series, rows: NDArray[np.intp], criteria: Criteria, reference: Reference) -> Evidence:
@@ -118,22 +104,30 @@ def gather(series: Series, rows: NDArray[np.intp], criteria: Criteria, reference
     window = max(criteria.window_min_evaluations, math.ceil(criteria.window_fraction * after_zero))
     late = max(window, math.ceil(criteria.late_fraction * after_zero))
     amplitude, trend_p, trend_gain, trend_drop = _trend(step[-late:], u[-late:])
+    coverage = measured("mode_coverage")
+    quality = _over_ceiling(measured("high_quality_fraction"), reference, "quality_ceiling")
+    knn_coverage = _over_ceiling(measured("knn_coverage"), reference, "knn_coverage_ceiling")
+    blowup_ratio = distance / _number(reference, "d_far")
     return Evidence(
         criteria=criteria,
         step=step,
         u=u,
-        coverage=measured("mode_coverage"),
-        quality=_over_ceiling(measured("high_quality_fraction"), reference, "quality_ceiling"),
-        knn_coverage=_over_ceiling(measured("knn_coverage"), reference, "knn_coverage_ceiling"),
+        coverage=coverage,
+        quality=quality,
+        knn_coverage=knn_coverage,
         high_dimensional=_number(reference, "dimensions") > 2,
         window=min(window, len(rows)),
         late=min(late, len(rows)),
-        blowup_ratio=distance / _number(reference, "d_far"),
+        blowup_ratio=blowup_ratio,
         moved=_largest(measured("displacement")) / d_ref,
         amplitude=amplitude,
         trend_p=trend_p,
         trend_gain=trend_gain,
         trend_drop=trend_drop,
+        blowup_median=median(blowup_ratio[-window:]),
+        quality_median=median(quality[-window:]),
+        coverage_median=median(coverage[-window:]),
+        knn_coverage_mean=mean(knn_coverage[-window:]),
     )
 
 

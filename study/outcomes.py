@@ -21,12 +21,14 @@ from study.evidence import (
     mean,
 )
 from study.outcomes_dirac import MEANINGS as RADIUS_MEANINGS
-from study.outcomes_dirac import RULE, judge_radius
+from study.outcomes_dirac import RULE as RADIUS_RULE
 from study.outcomes_dirac import THRESHOLDS as RADIUS_THRESHOLDS
+from study.outcomes_dirac import judge_radius
 
 __all__ = [
     "OUTCOMES",
     "RADIUS_MEANINGS",
+    "RADIUS_RULE",
     "RADIUS_THRESHOLDS",
     "WINDOW_KEYS",
     "Criteria",
@@ -90,7 +92,7 @@ def judge(series: Series, criteria: Criteria, reference: Reference) -> Outcome:
     rows = complete_rows(series)
     if len(rows) < series.planned_evaluations + 1:
         return Outcome("failed", "", None, None)
-    if reference.get("rule") == RULE:
+    if reference.get("rule") == RADIUS_RULE:
         return Outcome(*judge_radius(series, rows))
     evidence = gather(series, rows, criteria, reference)
     label = _labels(evidence, _batch(criteria.thresholds))[0]
@@ -106,7 +108,7 @@ def good_lately(series: Series, criteria: Criteria, reference: Reference) -> boo
     rows = complete_rows(series)
     if len(rows) < 2 or first_non_finite(series) is not None:
         return False
-    if reference.get("rule") == RULE:
+    if reference.get("rule") == RADIUS_RULE:
         return judge_radius(series, rows)[0] == "converged"
     evidence, thresholds = gather(series, rows, criteria, reference), _batch(criteria.thresholds)
     return bool(_window_good(evidence, thresholds, _good(evidence, thresholds), len(rows))[0])
@@ -148,9 +150,14 @@ def _crossings(e: Evidence, t: _Batch, good: Flags) -> NDArray[np.int64]:
 def _window_good(e: Evidence, t: _Batch, good: Flags, end: int) -> Flags:
     """Whether the window of length |W| that stops before index ``end`` is good enough to call converged, [B]."""
     window = slice(end - e.window, end)
-    enough: Flags = good[:, window].mean(axis=1) >= t["good_fraction"][:, 0]
+    return _enough(e, t, good[:, window].mean(axis=1), mean(e.knn_coverage[window]))
+
+
+def _enough(e: Evidence, t: _Batch, good_share: Floats, knn_coverage: float) -> Flags:
+    """Whether a window with this share of good evaluations may be called converged, [B]."""
+    enough: Flags = good_share >= t["good_fraction"][:, 0]
     if e.high_dimensional:  # there distance, coverage and quality are fooled together; never measured is not passed
-        enough = enough & (mean(e.knn_coverage[window]) >= t["knn_coverage_converged"][:, 0])
+        enough = enough & (knn_coverage >= t["knn_coverage_converged"][:, 0])
     return enough
 
 
@@ -200,9 +207,7 @@ def _decided(e: Evidence, t: _Batch, f: _Facts) -> NDArray[np.intp]:
     """Place in _LABELS under each of B sets of thresholds, [B]."""
     column = {name: values[:, 0] for name, values in t.items()}
     settled = (f.crossings <= column["max_crossings"]) | f.always
-    passed = f.passed >= column["good_fraction"]
-    if e.high_dimensional:
-        passed = passed & (e.knn_coverage_mean >= column["knn_coverage_converged"])
+    passed = _enough(e, t, f.passed, e.knn_coverage_mean)
     collapsed = f.few >= column["collapsed_fraction"]
     improving = (e.trend_p < column["trend_p"]) & (e.trend_gain >= column["trend_gain"])
     # A fall that outweighs its own shaking is progress: training curves are steeper at first than any line.

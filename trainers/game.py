@@ -52,8 +52,8 @@ class StackedGame:
         """Gradient of L_D plus its penalty at fresh fakes; returns loss [R] and gradient norm [R]."""
         compiled = self._compiled(latents, real, *(one for one in (noise.epsilon, noise.penalty) if one is not None))
         if compiled is not None:
-            library, game = compiled
-            return library.discriminator(
+            kernels, game = compiled
+            return kernels.discriminator(
                 game,
                 latents=latents,
                 real=real,
@@ -70,8 +70,8 @@ class StackedGame:
         """Gradient of L_G; ``real`` is read by paired losses only; returns loss [R] and gradient norm [R]."""
         compiled = self._compiled(latents)
         if compiled is not None:
-            library, game = compiled
-            return library.generator(game, latents=latents, gradient=self.generator.gradient)
+            kernels, game = compiled
+            return kernels.generator(game, latents=latents, gradient=self.generator.gradient)
         loss = self.generator_objective(latents=latents, real=real, noise=noise)
         return loss.detach(), self.generator.differentiate(loss)
 
@@ -121,11 +121,11 @@ class StackedGame:
 
     def _compiled(self, *minibatches: Tensor) -> tuple[native.Library, native.Game] | None:
         """The compiled kernels and this game, where they are in use and play it as a whole on these minibatches."""
-        library = native.library(self.generator.flat, *minibatches)
-        if library is None or not all(minibatch[0].is_contiguous() for minibatch in minibatches):
+        kernels = native.serving(self.generator.flat, *minibatches)
+        if kernels is None or not all(minibatch[0].is_contiguous() for minibatch in minibatches):
             return None
         game = native_game.compiled_game(self.loss, self.penalty, self.generator, self.discriminator)
-        return None if game is None else (library, game)
+        return None if game is None else (kernels, game)
 
     def noised(self, samples: Tensor, normal: Tensor | None) -> Tensor:
         """D's input [R, batch, d]: with instance noise, samples plus noise_std times standard normal numbers."""

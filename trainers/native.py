@@ -202,7 +202,7 @@ def use(kernels: str) -> None:
     _in_use[:] = [_checked(build())] if kernels == "native" else []
 
 
-def library(*tensors: Tensor) -> Library | None:
+def serving(*tensors: Tensor) -> Library | None:
     """The compiled kernels, where they are in use and serve these tensors: float32 on the CPU."""
     if not _in_use or any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in tensors):
         return None

@@ -67,8 +67,8 @@ def _adam(
     """Kingma & Ba 2015, Algorithm 1; ``step`` counts this player's updates from 1."""
     mean, square = state["mean"], state["square"]
     beta1, beta2 = numbers["beta1"], numbers["beta2"]
-    if (library := native.library(parameters)) and isinstance(step, int):
-        library.adam(parameters, gradient, (mean, square), (beta1, beta2, rate), epsilon=EPSILON, step=step)
+    if (kernels := native.serving(parameters)) and isinstance(step, int):
+        kernels.adam(parameters, gradient, (mean, square), (beta1, beta2, rate), epsilon=EPSILON, step=step)
         return
     mean.lerp_(gradient, 1 - beta1)
     square.lerp_(gradient.square(), 1 - beta2)

@@ -139,10 +139,10 @@ class StackedMLP:
         Where inputs and parameters both want gradients, a penalty is about to differentiate twice: left to torch.
         """
         first = parameters[0]
-        library = native.library(first, inputs)
-        if library is None or (first.requires_grad and inputs.requires_grad) or not self._in_rows(parameters):
+        kernels = native.serving(first, inputs)
+        if kernels is None or (first.requires_grad and inputs.requires_grad) or not self._in_rows(parameters):
             return None
-        outputs: Tensor = _NativeMLP.apply(library, self, inputs, *parameters)  # type: ignore[no-untyped-call]
+        outputs: Tensor = _NativeMLP.apply(kernels, self, inputs, *parameters)  # type: ignore[no-untyped-call]
         return outputs
 
     def _in_rows(self, parameters: Sequence[Tensor]) -> bool:
@@ -161,11 +161,11 @@ class _NativeMLP(torch.autograd.Function):
     """A plain StackedMLP's linear outputs by compiled kernels; a gradient of its gradient is torch's."""
 
     @staticmethod
-    def forward(ctx: Any, library: native.Library, network: StackedMLP, inputs: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, kernels: native.Library, network: StackedMLP, inputs: Tensor, *parameters: Tensor) -> Tensor:
         """[R, batch, in] -> [R, batch, out]."""
         inputs = inputs.contiguous()
-        outputs, ctx.kept = library.forward(network.sizes, network.negative_slope, parameters[0], inputs)
-        ctx.library, ctx.network = library, network
+        outputs, ctx.kept = kernels.forward(network.sizes, network.negative_slope, parameters[0], inputs)
+        ctx.kernels, ctx.network = kernels, network
         ctx.save_for_backward(inputs, *parameters)
         return outputs
 
@@ -179,7 +179,7 @@ class _NativeMLP(torch.autograd.Function):
         first = parameters[0]
         rows = first.new_zeros(first.shape[0], ctx.network.layout.size) if any(wanted[1:]) else None
         of_inputs = torch.empty_like(inputs) if wanted[0] else None
-        ctx.library.backward(
+        ctx.kernels.backward(
             ctx.network.sizes,
             ctx.network.negative_slope,
             first,

@@ -119,3 +119,12 @@ def test_a_table_of_runs_cannot_be_judged_again():
 def test_criteria_of_different_windows_are_not_judged_together():
     with pytest.raises(ValueError, match="must agree in window_fraction"):
         rejudged(make_frames(), [Criteria(), Criteria(window_fraction=0.5)])
+
+
+def test_runs_that_a_rule_without_criteria_judged_stay_so():
+    frames = make_frames(losses=("minimax",), ks=(1,), outcome=mixed)
+    targets = {name: {"rule": "radius"} for name in frames.reference["targets"]}
+    frames = dataclasses.replace(frames, reference={"targets": targets})
+    for judged in rejudged(frames, variants(Criteria())):
+        assert judged.runs["outcome"].tolist() == frames.runs["outcome"].tolist()
+        assert judged.runs["kind"].tolist() == frames.runs["kind"].tolist()
