@@ -86,6 +86,8 @@ class StoreAudit:
         by_key: dict[str, list[Run]] = {}
         for run in runs:
             by_key.setdefault(str(run.data.tags.get(KEY)), []).append(run)
+        for own in by_key.values():  # of two runs the fuller one is judged: the other is a violation already
+            own.sort(key=lambda run: (-len(run.data.metrics), run.info.run_id))
         for key in sorted(by_key.keys() - self._plan.by_key.keys()):
             yield Violation(invariant="I1", subject=key, text="has a run, but the plan knows no such configuration")
         planned = self._plan.configurations
@@ -101,7 +103,8 @@ class StoreAudit:
         parts = [self._cohorts[name] for name in self._parts[key]]
         measured = [part.history for part in parts if part.history is not None]
         if len(runs) > 1 or (not runs and measured and not self._running):
-            text = f"has {len(runs)} runs" + ("" if runs else ": `ganstudy sync` sends what is missing")
+            names = ", ".join(run.info.run_id for run in runs)
+            text = f"has {len(runs)} runs: {names or '`ganstudy sync` sends what is missing'}"
             yield Violation(invariant="I1", subject=key, text=text)
         self._checked["runs"] += len(runs)
         for run in runs[:1]:

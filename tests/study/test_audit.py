@@ -105,15 +105,23 @@ def wrong_share(study: TrackedStudy) -> None:
     change(study, "update metrics set value = 0.5 where key = 'outcome/diverged_fraction' and value = 0.0")
 
 
-def second_run(study: TrackedStudy) -> None:
+def second_run(study: TrackedStudy, name: str) -> None:
     run = run_id(study, study.keys[2])
     with sqlite3.connect(study.database) as connection:
         columns = [row[1] for row in connection.execute("pragma table_info(runs)")]
-        chosen = ", ".join("'f00d'" if name == "run_uuid" else name for name in columns)
+        chosen = ", ".join(f"'{name}'" if column == "run_uuid" else column for column in columns)
         connection.execute(f"insert into runs select {chosen} from runs where run_uuid = '{run}'")
         connection.execute(
-            "insert into tags (key, value, run_uuid) select key, value, 'f00d' from tags where run_uuid = ?", (run,)
+            "insert into tags (key, value, run_uuid) select key, value, ? from tags where run_uuid = ?", (name, run)
         )
+
+
+def second_run_listed_first(study: TrackedStudy) -> None:
+    second_run(study, "0" * 32)  # MLflow lists runs that began together by their names
+
+
+def second_run_listed_last(study: TrackedStudy) -> None:
+    second_run(study, "f" * 32)
 
 
 def lost_run(study: TrackedStudy) -> None:
@@ -180,7 +188,8 @@ def other_spec(study: TrackedStudy) -> None:
         (doubled_point, ["I2"]),
         (lost_point, ["I2"]),
         (wrong_share, ["I3"]),
-        (second_run, ["I1"]),
+        (second_run_listed_first, ["I1"]),
+        (second_run_listed_last, ["I1"]),
         (lost_run, ["I1"]),
         (stranger, ["I1", "I1"]),
         (zombie, ["I4"]),
