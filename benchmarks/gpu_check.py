@@ -22,6 +22,7 @@ from trainers.cohort import Cohort
 from trainers.draws_ahead import DrawsAhead
 from trainers.footprint import cohort_bytes
 from trainers.loop import advance, generator_step
+from trainers.parts import Parts
 
 Facts = dict[str, Any]
 AGREE_STEPS = 20
@@ -131,6 +132,32 @@ def memory(device: str, *, sizes: tuple[int, ...]) -> Facts:
     return found
 
 
+def parts(device: str, *, size: int) -> Facts:
+    """Peak bytes and seconds of members trained together and a quarter at a time, and how far they end apart."""
+    of, found, ends = program(width=128, batch=256), {}, []
+    for at_once in (size, size // 4):
+        if device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        cohort = Cohort.start(of, members(of, size), device=device)
+        in_turn = Parts(cohort, at_once=at_once)
+        in_turn.advance(8, by=advance)
+        began = time.perf_counter()
+        for step in range(16, 49, 8):
+            in_turn.advance(step, by=advance)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        facts: Facts = {"seconds": time.perf_counter() - began}
+        facts["estimate_bytes"] = cohort_bytes(of, size, at_once=at_once)
+        facts["peak_bytes"] = torch.cuda.max_memory_allocated() - before if device == "cuda" else None
+        in_turn.hand_over()
+        ends.append(cohort.generator.flat.clone())
+        found[f"{at_once} at once"] = facts
+        del cohort, in_turn
+    return found | {"difference_after_48_steps": float((ends[0] - ends[1]).abs().max())}
+
+
 def draws(*, size: int) -> Facts:
     """Replicate-steps/s that the CPU's threads can draw for, at width 128 and batch 256: a bound of its own."""
     of = program(width=128, batch=256)
@@ -157,6 +184,7 @@ def sections(*, rehearse: bool) -> dict[str, Callable[[], Facts]]:
         "throughput_128": lambda: throughput(device, width=128, batch=256, sizes=wide, rounds=rounds),
         "tf32": lambda: tf32(device, size=wide[-2]),
         "memory": lambda: memory(device, sizes=wide[:2]),
+        "parts": lambda: parts(device, size=wide[1]),
         "throughput_64": lambda: throughput(device, width=64, batch=128, sizes=narrow, rounds=rounds),
         "draws": lambda: draws(size=wide[1]),
     }

@@ -30,7 +30,7 @@ from study.values import value_at_rung
 from trainers import native
 from trainers.cohort import Cohort
 from trainers.evaluation import Judge
-from trainers.footprint import require_room
+from trainers.footprint import members_at_once
 from trainers.loop import train
 
 if TYPE_CHECKING:
@@ -110,7 +110,10 @@ class Watch:
 
 @dataclass
 class CohortRun:
-    """One cohort in this process: its training state, its history, and where both are kept."""
+    """One cohort in this process: its training state, its history, and where both are kept.
+
+    ``at_once``: how many of its members the device's memory holds at a time, all unless given.
+    """
 
     folder: StudyFolder
     planned: PlannedCohort
@@ -119,6 +122,7 @@ class CohortRun:
     watch: Watch
     environments: tuple[Environment, ...] = ()
     saved_step: int = -1
+    at_once: int | None = None
 
     def save(self, *, complete: bool) -> None:
         """Writes state and history together, unless a newer attempt owns the study."""
@@ -160,6 +164,7 @@ def trainable(config: Mapping[str, Any]) -> None:
             cohort=config["cohort"],
             watch=watch,
             device=prepare_device(config),
+            gpus=config["gpus"],
             import_path=config["import_path"],
             data_folder=config["data_folder"],
             report=tune.report,
@@ -196,6 +201,12 @@ def prepare_device(config: Mapping[str, Any]) -> str:
     return device
 
 
+def gpu_room_bytes(gpus: float) -> int:
+    """What this process may take of its GPU's memory: what is free, and no more than its share where it has one."""
+    free, total = torch.cuda.mem_get_info()
+    return min(free, int(gpus * total)) if 0 < gpus < 1 else free
+
+
 def frozen_plan(folder: StudyFolder) -> Plan:
     """The plan as its file says now, which may have grown; parsed once per process, since one trains many cohorts.
 
@@ -220,10 +231,12 @@ def run_cohort(
     report: Report,
     rungs: Sequence[int] = (),
     data_folder: str | None = None,
+    gpus: float = 1.0,
 ) -> str:
     """Restores or starts the cohort and trains it until it ends; returns why it paused for good before that, or "".
 
     ``rungs``: numbers of the evaluations at which a scheduler may end it early; ``report`` returns if it does not.
+    ``gpus``: the trial's share of a GPU. A cohort too large for the memory of its share trains in parts.
     """
     if import_path and import_path not in sys.path:
         sys.path.append(import_path)
@@ -236,6 +249,8 @@ def run_cohort(
         return ""
     configurations = plan.by_key
     run = open_cohort(folder, configurations, planned, found, device=device, watch=watch)
+    if device.startswith("cuda"):
+        run.at_once = members_at_once(run.cohort.program, run.cohort.size, room_bytes=gpu_room_bytes(gpus))
     target_id = configurations[planned.members[0][0]].target_id
     judge = Judge.load(folder.judge_file(target_id), device=device)
     climb = Climb(folder, plan, run, report, frozenset(rungs))
@@ -256,8 +271,6 @@ def open_cohort(
     """The cohort as its newest valid checkpoint left it, or new."""
     members = [configurations[key].member(replicate) for key, replicate in planned.members]
     program = configurations[planned.members[0][0]].program()
-    if device.startswith("cuda"):
-        require_room(program, len(members), room_bytes=torch.cuda.mem_get_info()[0])
     rows = [(key, replicate, member.seed) for (key, replicate), member in zip(planned.members, members, strict=True)]
     if found is None:
         cohort = Cohort.start(program, members, device=device)
@@ -286,7 +299,7 @@ def open_cohort(
 def drive(run: CohortRun, judge: Judge, *, pace: Pace, climb: Climb) -> str:
     """Trains to the end, pausing to write checkpoints; returns "", or why it ended early: ``Watch.pause``."""
     while True:
-        for evaluation in train(run.cohort, judge, should_stop=run.watch):
+        for evaluation in train(run.cohort, judge, should_stop=run.watch, at_once=run.at_once):
             run.history.append(evaluation, measured_at_ms=time.time_ns() // 1_000_000)
             alive = int(evaluation.finite.sum())
             if run.watch.due() or evaluation.index in climb.rungs:

@@ -44,8 +44,8 @@ class StaticStep:
         else:
             self._graph.replay()
 
-    def record(self) -> None:
-        """Record the step, leaving the cohort as it was."""
+    def record(self, *, beside: StaticStep | None = None) -> None:
+        """Record the step, leaving the cohort as it was; ``beside`` shares its memory, as it never runs meanwhile."""
         before = {name: tensor.clone() for name, tensor in self._cohort.tensors().items()}
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
@@ -53,8 +53,10 @@ class StaticStep:
             for _ in range(WARM_UP):
                 self._run()
         torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.empty_cache()  # what the steps before left behind is of no use to a recording
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        pool = None if beside is None or beside._graph is None else beside._graph.pool()
+        with torch.cuda.graph(graph, pool=pool):
             self._run()
         for name, tensor in self._cohort.tensors().items():
             tensor.copy_(before[name])
@@ -75,14 +77,13 @@ def recorded(cohort: Cohort, step: Step) -> Step:
 
     Users' own losses, penalties and networks may look at values, which a recording cannot follow.
     """
-    program = cohort.program
-    own = any(":" in name for name in (program.loss, program.penalty, str(program.networks["name"])))
-    if cohort.device.type != "cuda" or own:
+    if cohort.device.type != "cuda" or cohort.program.has_own_code:
         return step
     if cohort.static_step is None:
         draws, _ = cohort.draws()
         static = StaticStep(cohort, step, draws)
-        static.record()
+        neighbour = None if cohort.records_beside is None else cohort.records_beside.static_step
+        static.record(beside=neighbour if isinstance(neighbour, StaticStep) else None)
         cohort.static_step = static
     return cohort.static_step
 

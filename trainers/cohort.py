@@ -39,7 +39,8 @@ class Cohort(StackedGame):
     """State of R members between two updates: parameters, optimizer state, who is alive, how far they are.
 
     ``alive`` [R] and ``death_step`` [R] (generator step of the first non-finite number, -1 while alive) include
-    the padding; ``size`` is the number of real members, which come first.
+    the padding; ``size`` is the number of real members, which come first. ``records_beside`` is a cohort that never
+    makes a step at the same time, whose recording's memory this one's may share.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Cohort(StackedGame):
         self._block: tuple[int, Draws] | None = None
         self._ahead = DrawsAhead(self.seeds, shape=self._shape, target=self.target) if self._on_gpu else None
         self.static_step: Callable[[Cohort, Draws, int], None] | None = None
+        self.records_beside: Cohort | None = None
 
     @classmethod
     def start(
@@ -197,6 +199,10 @@ class Cohort(StackedGame):
                 drawn = draw_block(self.seeds, block=block, shape=self._shape, target=self.target)
             self._block = (block, drawn.to(self.device, self.dtype))
         return self._block[1], place
+
+    def release_draws(self) -> None:
+        """Give back the memory of the block of draws; the next step draws it anew."""
+        self._block = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that changes while training, by the name it has in a checkpoint."""

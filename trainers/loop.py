@@ -14,28 +14,32 @@ from trainers.captured import recorded
 from trainers.cohort import Cohort
 from trainers.draws import BLOCK_STEPS, Draws
 from trainers.evaluation import Judge
-from trainers.measuring import Evaluation, evaluate
+from trainers.measuring import Evaluation
+from trainers.parts import Parts
 from trainers.program import evaluation_steps
 
 Gradient = tuple[Tensor, Tensor]
 """What a player's gradient, kept by the player, tells: the loss [R] and the gradient's norm [R]."""
 
 
-def train(cohort: Cohort, judge: Judge, *, should_stop: Callable[[], bool] | None = None) -> Iterator[Evaluation]:
+def train(
+    cohort: Cohort, judge: Judge, *, should_stop: Callable[[], bool] | None = None, at_once: int | None = None
+) -> Iterator[Evaluation]:
     """Train to the horizon, yielding evaluation 0 before the first update and one at each evaluation step after.
 
     A restored cohort goes on where it stopped. ``should_stop`` is asked every few updates; once true, the iterator
-    ends with the cohort between two updates, ready to be saved.
+    ends with the cohort between two updates, ready to be saved. ``at_once``: members trained at a time (see Parts).
     """
-    program = cohort.program
+    program, parts = cohort.program, Parts(cohort, at_once=at_once)
     schedule = evaluation_steps(horizon=program.horizon, evaluations=program.evaluations)
     for index in range(cohort.evaluations_done, len(schedule)):
         while cohort.generator_step < schedule[index]:
             if should_stop is not None and should_stop():
+                parts.hand_over()
                 return
             until = (cohort.generator_step // BLOCK_STEPS + 1) * BLOCK_STEPS
-            advance(cohort, min(until, schedule[index]))
-        evaluation = evaluate(cohort, judge, index=index)
+            parts.advance(min(until, schedule[index]), by=advance)
+        evaluation = parts.evaluate(judge, index=index)
         cohort.evaluations_done = index + 1
         yield evaluation
 

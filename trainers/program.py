@@ -28,6 +28,11 @@ class Program:
     evaluation_samples: int
     measurements: tuple[str, ...] = ()
 
+    @property
+    def has_own_code(self) -> bool:
+        """Whether its loss, penalty or networks are the user's own (``package.module:function``)."""
+        return any(":" in name for name in (self.loss, self.penalty, str(self.networks["name"])))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
