@@ -207,7 +207,7 @@ def test_what_fails_in_a_process_that_was_given_up_is_not_recorded(
     monkeypatch.setattr("study.trainable.run_cohort", fails)
     monkeypatch.setattr("study.trainable.prepare_device", lambda config: "cpu")
     monkeypatch.setattr("ray.tune.report", reports.append)
-    told = {"study": "begun", "cohort": "c0", "attempt": 1, "checkpoint_every_s": 60.0, "import_path": None}
+    told = {"study": "begun", "cohort": "c0", "attempt": 1, "checkpoint_every_s": 60.0, "import_path": None, "gpus": 0}
     trainable({**told, "home": str(begun.home), "data_folder": None, "rungs": []})
     assert begun.failure_file("c0").exists() is not superseded
     assert superseded or "FileNotFoundError" in begun.failure_file("c0").read_text()
