@@ -81,11 +81,15 @@ class Store:
         local = _local_path(run.artifact_uri)
         if local is not None and local.is_dir():
             return local / name if (local / name).is_file() else None
-        if not any(entry.path == name for entry in self._client.list_artifacts(run.run_id)):
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        # by its address: the client would ask the server for the whole run before each of the two calls
+        artifacts = get_artifact_repository(run.artifact_uri, tracking_uri=self._uri)
+        if not any(entry.path == name for entry in artifacts.list_artifacts()):
             return None
         target = folder / run.run_id
         target.mkdir(parents=True, exist_ok=True)
-        return Path(self._client.download_artifacts(run.run_id, name, str(target)))
+        return Path(artifacts.download_artifacts(name, str(target)))
 
 
 def store_uri(name: str, *, home: str | Path | None = None, tracking_uri: str | None = None) -> str:
