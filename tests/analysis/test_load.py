@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from ruamel.yaml import YAML
 
 from analysis.assemble import clean_curves, merge_plans
 from analysis.load import load_study
+from benchmarks.report_size import served
 from tests.analysis.synthetic import KINDS, make_frames
 from trainers.measurement import MEASUREMENTS
 
@@ -128,6 +130,22 @@ def test_loading_twice_gives_the_same_frames(loaded, writer):
     again = load_study("recorded", home=writer.home)
     pd.testing.assert_frame_equal(loaded.runs, again.runs)
     assert loaded.provenance == again.provenance
+
+
+@pytest.mark.slow
+def test_a_server_that_hands_out_the_files_gives_the_same_frames(tmp_path, frames, loaded):
+    writer = Writer(tmp_path / "served")
+    write_study(writer, frames)
+    artifacts = writer.home / "artifacts"
+    with sqlite3.connect(writer.home / "mlflow.db") as connection:
+        written = (f"{artifacts}", artifacts.as_uri())
+        connection.execute("update runs set artifact_uri = replace(artifact_uri, ?, ?)", written)
+    key = loaded.runs["configuration_key"].iloc[0]
+    with served(writer.home) as address:
+        fetched = load_study("recorded", home=tmp_path / "nothing here", tracking_uri=address)
+        pd.testing.assert_frame_equal(fetched.runs, loaded.runs)
+        pd.testing.assert_frame_equal(fetched.curves, loaded.curves)
+        pd.testing.assert_frame_equal(fetched.samples([key], [1]), loaded.samples([key], [1]))
 
 
 def test_samples_are_read_on_demand(loaded):
