@@ -1,6 +1,6 @@
 """The same study by ganstudy and by hand-written Ray: replicate-steps per second of four sides and their ratios.
 
-    .venv/bin/python -m benchmarks.end_to_end [--replicates 32] [--hand-written-replicates 8] [--sides ...] [--json FILE]
+    .venv/bin/python -m benchmarks.end_to_end [--replicates 32] [--hand-written-replicates 8] [--sides ...]
 
 Sides: `torch` and `native` are `ganstudy run` with these kernels, `plain` is hand_written.py (Ray Tune, one trial a
 seed, MLflow callback), `tuned` is hand_tuned.py (actors that stay, MLflow in one batch at the end). All run as whole
@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=32, help="seeds per configuration (8 configurations)")
     parser.add_argument("--hand-written-replicates", type=int, help="seeds on the sides by hand; same by default")
-    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES), help="run these; all by default")
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES), help="run these")
     parser.add_argument("--json", type=Path, help="write the figures here, after each side")
     arguments = parser.parse_args()
     file: Path | None = arguments.json
