@@ -26,5 +26,5 @@ def name_of_machine() -> str:
 
 def sentence(facts: Mapping[str, Any]) -> str:
     """For below a table."""
-    cores = f"{facts['cores']} core{'s' if facts['cores'] != 1 else ''}"
-    return f"({facts['processor']}, {cores}, torch {facts['torch']}, load average {facts['load_average']} before it.)"
+    versions = f"{facts['processor']}, {facts['cores']} cores, torch {facts['torch']}"
+    return f"({versions}, load average {facts['load_average']} before it.)"

@@ -62,7 +62,8 @@ class Watched:
 
 def user_environment(**more: str) -> dict[str, str]:
     """As a user has it, with this checkout's code, and no token asked for."""
-    return os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"} | more
+    own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # which benchmarks set
+    return own | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"} | more
 
 
 def watched(
