@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.made_study import CONFIGURATIONS, EVALUATIONS, HORIZON, REFERENCE, STUDY, spec_of, train_all
 
 if TYPE_CHECKING:
+    from study.attempt import Attempt
     from study.spec import StudySpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +104,7 @@ def driven(home: Path, spec: StudySpec) -> dict[str, Any]:
         from study import attempt, launch, search, trainable  # noqa: F401
     driver = player(watch, aside=home / "aside" / "cohorts")
     inner = ("files_s", "references_s", "opening_s", "events_s")
-    launch.Attempt = driver  # type: ignore[misc]
+    launch.Attempt = driver  # type: ignore[assignment, attr-defined]
     began = time.perf_counter()
     result = launch.run(spec, home=home)
     wall = time.perf_counter() - began
@@ -140,7 +141,7 @@ def looked_back(home: Path, watch: Stopwatch) -> int:
     return len(plan.cohorts)
 
 
-def player(watch: Stopwatch, *, aside: Path) -> type:
+def player(watch: Stopwatch, *, aside: Path) -> type[Attempt]:
     """The driver with the watch on its parts, and a loop over played trials in place of Ray Tune's."""
     from study.attempt import Attempt
     from study.progress import TRAINING
