@@ -1,10 +1,13 @@
-"""The same study by ganstudy and by a hand-written Ray Tune script: replicate-steps per second and their ratio.
+"""The same study by ganstudy and by hand-written Ray: replicate-steps per second of four sides and their ratios.
 
-    .venv/bin/python benchmarks/end_to_end.py [--replicates 16] [--json FILE]
+    .venv/bin/python -m benchmarks.end_to_end [--replicates 32] [--hand-written-replicates 8] [--sides ...]
 
-Both sides run as whole processes (start-up, training, evaluation, MLflow on sqlite, shutdown), on the ring with
-64-wide two-hidden-layer networks, batch 128 and 10 evaluations per 1,000 steps. The hand-written side may run
-fewer seeds (its cost per seed is constant), because at full size it takes most of an hour.
+Sides: `torch` and `native` are `ganstudy run` with these kernels, `plain` is hand_written.py (Ray Tune, one trial a
+seed, MLflow callback), `tuned` is hand_tuned.py (actors that stay, MLflow in one batch at the end). All run as whole
+processes (start-up, training, evaluation, MLflow on sqlite, shutdown), on the ring with 64-wide two-hidden-layer
+networks, batch 128, 10 evaluations in 1,000 steps and the same judge. The hand-written sides may run fewer seeds:
+their cost for a seed is constant, and all of them take most of an hour. Sides that are run alone replace their own
+figures in the file.
 """
 
 from __future__ import annotations
@@ -12,31 +15,40 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.circumstances import circumstances
+from benchmarks.whole_command import study_run, user_environment, watched
+
 LOSSES, K, LEARNING_RATES = ["minimax", "non_saturating"], [1], [1e-4, 3e-4, 1e-3, 3e-3]
 RING = {"name": "ring", "modes": 8, "radius": 2.0, "std": 0.1}
 STEPS, EVALUATIONS, EVALUATION_SAMPLES = 1000, 10, 2500
+OURS, BY_HAND = {"torch": "ganstudy, torch kernels", "native": "ganstudy, native kernels"}, {
+    "plain": "plain hand-written Ray Tune",
+    "tuned": "hand-tuned Ray actors",
+}  # fmt: skip
+SIDES: Mapping[str, str] = OURS | BY_HAND
+GOALS = {"plain": 25.0, "tuned": 10.0}
+"""How many times as fast ganstudy is to be."""
+
+Figures = dict[str, Any]
 
 
-def environment() -> dict[str, str]:
-    """Both sides alone on the machine's cores, one thread per trial."""
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+def configurations() -> int:
+    """Of the grid."""
+    return len(LOSSES) * len(K) * len(LEARNING_RATES)
 
 
-def hand_written(folder: Path, *, replicates: int, cpus: int) -> dict[str, float]:
-    """Wall seconds and replicate-steps of the hand-written script."""
+def by_hand(folder: Path, side: str, *, replicates: int) -> dict[str, float]:
+    """Wall seconds of a hand-written script; the judge is made before, and not counted against it."""
     from trainers.evaluation import build_judge
     from trainers.targets import build_target
 
-    judge = folder / "judge.pt"
+    judge, described = folder / "judge.pt", folder / "configuration.json"
     build_judge(build_target(RING), evaluation_samples=EVALUATION_SAMPLES).save(judge)
     configuration = {
         "losses": LOSSES,
@@ -48,23 +60,18 @@ def hand_written(folder: Path, *, replicates: int, cpus: int) -> dict[str, float
         "evaluation_samples": EVALUATION_SAMPLES,
         "target": RING,
         "judge": str(judge),
-        "cpus": cpus,
+        "cpus": len(os.sched_getaffinity(0)),
     }
-    (folder / "configuration.json").write_text(json.dumps(configuration))
-    return timed(
-        [
-            sys.executable,
-            str(ROOT / "benchmarks/hand_written.py"),
-            "--configuration",
-            str(folder / "configuration.json"),
-        ],
-        steps=len(LOSSES) * len(K) * len(LEARNING_RATES) * replicates * STEPS,
-        folder=folder,
-    )
+    described.write_text(json.dumps(configuration))
+    script = {"plain": "benchmarks.hand_written", "tuned": "benchmarks.hand_tuned"}[side]
+    command = [sys.executable, "-m", script, "--configuration", str(described)]
+    run = watched(command, environment=user_environment(OMP_NUM_THREADS="1"), folder=folder)
+    said = next(json.loads(line) for _, line in reversed(run.lines) if line.startswith("{"))
+    return {**{name: value for name, value in said.items() if name != "trials"}, "wall_s": run.wall_s}
 
 
-def ganstudy(folder: Path, *, replicates: int) -> dict[str, float]:
-    """Wall seconds and replicate-steps of `ganstudy run` on the same study."""
+def ganstudy(folder: Path, side: str, *, replicates: int) -> dict[str, float]:
+    """Wall seconds of `ganstudy run` on the same study, and where they went."""
     study = {
         "study": "end-to-end",
         "target": RING,
@@ -74,6 +81,7 @@ def ganstudy(folder: Path, *, replicates: int) -> dict[str, float]:
         "fixed": {"batch_size": 128, "optimizer": "adam", "beta1": 0.5, "beta2": 0.999},
         "replicates": replicates,
         "seed": 1,
+        "resources": {"kernels": side},
         "budget": {
             "unit": "generator_steps",
             "value": STEPS,
@@ -81,49 +89,79 @@ def ganstudy(folder: Path, *, replicates: int) -> dict[str, float]:
             "evaluation_samples": EVALUATION_SAMPLES,
         },
     }
-    (folder / "study.yaml").write_text(json.dumps(study))
-    return timed(
-        [sys.executable, "-m", "study", "run", str(folder / "study.yaml"), "--home", str(folder / "runs")],
-        steps=len(LOSSES) * len(K) * len(LEARNING_RATES) * replicates * STEPS,
-        folder=folder,
-    )
+    spec = folder / "study.yaml"
+    spec.write_text(json.dumps(study))
+    if side == "native":
+        from trainers import native
+
+        native.build()  # once a machine: no part of a study's time
+    return study_run(spec, folder, OMP_NUM_THREADS="1")
 
 
-def timed(command: list[str], *, steps: int, folder: Path) -> dict[str, float]:
-    """Run a command to its end; its output goes to a log, shown when it fails."""
-    log = folder / "log"
-    started = time.perf_counter()
-    with log.open("w") as output:
-        code = subprocess.run(
-            command, env=environment(), cwd=folder, stdout=output, stderr=output, check=False
-        ).returncode
-    wall_s = time.perf_counter() - started
-    if code:
-        raise SystemExit(f"{command} ended with {code}:\n{log.read_text()[-3000:]}")
-    return {"wall_s": wall_s, "replicate_steps": steps, "replicate_steps_per_s": steps / wall_s}
+def run_side(side: str, *, replicates: int) -> Figures:
+    """One side alone on the machine's cores, ``replicates`` seeds of each configuration."""
+    where = circumstances()
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
+        runs = ganstudy if side in OURS else by_hand
+        seconds = runs(Path(scratch), side, replicates=replicates)
+    done = configurations() * replicates
+    rate = done * STEPS / seconds["wall_s"]
+    return {"replicates": done, "replicate_steps_per_s": rate, "seconds": seconds, "circumstances": where}
+
+
+def ratios(sides: Mapping[str, Figures]) -> dict[str, dict[str, float]]:
+    """How many times as fast each of ours is as each side by hand, where both were run."""
+    rates = {name: found["replicate_steps_per_s"] for name, found in sides.items()}
+    return {
+        ours: {other: rates[ours] / rates[other] for other in BY_HAND if other in rates}
+        for ours in OURS
+        if ours in rates
+    }
+
+
+def measure(
+    *,
+    replicates: int = 32,
+    hand_written_replicates: int | None = None,
+    sides: Sequence[str] = tuple(SIDES),
+    before: Mapping[str, Any] | None = None,
+    tell: Callable[[Figures], None] = lambda found: None,
+) -> Figures:
+    """Runs the sides; those of ``before`` that are not run again stay. ``tell`` hears the figures after each side."""
+    known: dict[str, Figures] = dict((before or {}).get("sides", {}))
+    found: Figures = {"steps": STEPS, "configurations": configurations(), "sides": known, "ratios": ratios(known)}
+    for side in sides:
+        seeds = replicates if side in OURS else hand_written_replicates or replicates
+        known[side] = run_side(side, replicates=seeds)
+        found["ratios"] = ratios(known)
+        print(f"{SIDES[side]:30s} {known[side]['replicate_steps_per_s']:10,.0f} replicate-steps/s", flush=True)
+        tell(found)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replicates", type=int, default=16, help="seeds per configuration (8 configurations)")
-    parser.add_argument("--hand-written-replicates", type=int, help="seeds on the hand-written side; same by default")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--replicates", type=int, default=32, help="seeds per configuration (8 configurations)")
+    parser.add_argument("--hand-written-replicates", type=int, help="seeds on the sides by hand; same by default")
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES), help="run these")
+    parser.add_argument("--json", type=Path, help="write the figures here, after each side")
     arguments = parser.parse_args()
-    cpus = len(os.sched_getaffinity(0))
-    results: dict[str, Any] = {"cpus": cpus, "processor": platform.processor() or platform.machine()}
-    for name in ("ganstudy", "hand_written"):
-        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-            if name == "ganstudy":
-                results[name] = ganstudy(Path(folder), replicates=arguments.replicates)
-            else:
-                replicates = arguments.hand_written_replicates or arguments.replicates
-                results[name] = hand_written(Path(folder), replicates=replicates, cpus=cpus)
-        print(f"{name:14s} {results[name]['replicate_steps_per_s']:10,.0f} replicate-steps/s", flush=True)
-    ratio = results["ganstudy"]["replicate_steps_per_s"] / results["hand_written"]["replicate_steps_per_s"]
-    results["ratio"] = ratio
-    print(f"{'ratio':14s} {ratio:10.1f}x")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    file: Path | None = arguments.json
+
+    def write(found: Figures) -> None:
+        if file:
+            file.write_text(json.dumps(found, indent=1) + "\n")
+
+    found = measure(
+        replicates=arguments.replicates,
+        hand_written_replicates=arguments.hand_written_replicates,
+        sides=arguments.sides,
+        before=json.loads(file.read_text()) if file and file.exists() else None,
+        tell=write,
+    )
+    for ours, others in found["ratios"].items():
+        for other, ratio in others.items():
+            print(f"{SIDES[ours]} against {SIDES[other]}: {ratio:.1f}x (goal {GOALS[other]:g}x)")
 
 
 if __name__ == "__main__":
