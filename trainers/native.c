@@ -7,6 +7,33 @@
 #include "native_layers.h"
 #include "native_losses.h"
 
+typedef struct {
+    long depth;
+    const long *sizes;
+    float slope;
+    int bounded; /* tanh at the end */
+    const float *parameters;
+    long row;
+} Network;
+
+enum { BLOCK = 256 }; /* samples whose activations stay in the cache */
+
+/* outputs [count, out] of every member from inputs [count, in] that lie apart by inputs_row; nothing is kept */
+void ganstudy_outputs(long members, long count, const Network *of, const float *inputs, long inputs_row,
+                      float *outputs, float *scratch) {
+    const long ld = ganstudy_ld(BLOCK), first = of->sizes[0], last = of->sizes[of->depth];
+    float *kept = scratch, *found = kept + rows_of(of->depth, of->sizes) * ld;
+    for (long r = 0; r < members; r++)
+        for (long start = 0; start < count; start += BLOCK) {
+            const long batch = count - start < BLOCK ? count - start : BLOCK, padded = up(batch, 16);
+            blank(batch, padded, first, kept, ld);
+            place(batch, first, inputs + r * inputs_row + start * first, kept, ld);
+            ahead(padded, ld, of->depth, of->sizes, of->slope, of->parameters + r * of->row, kept, found);
+            if (of->bounded) squash(padded, ld, last, found);
+            transpose(last, batch, found, ld, outputs + (r * count + start) * last, last);
+        }
+}
+
 /* outputs [batch, out] of every member; kept [sum of all sizes but the last, ld] holds inputs and activations */
 void ganstudy_forward(long members, long batch, long depth, const long *sizes, float slope, const float *parameters,
                       long row, const float *inputs, long inputs_row, float *kept, float *outputs, float *scratch) {
@@ -34,15 +61,6 @@ void ganstudy_backward(long members, long batch, long depth, const long *sizes, 
         if (of_inputs) transpose(first, batch, found, ld, of_inputs + r * batch * first, first);
     }
 }
-
-typedef struct {
-    long depth;
-    const long *sizes;
-    float slope;
-    int bounded; /* tanh at the end */
-    const float *parameters;
-    long row;
-} Network;
 
 typedef struct {
     int kind;

@@ -27,6 +27,8 @@ HEADERS = ("native_layers.h", "native_losses.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=gnu11", "-shared", "-fPIC")
 KERNELS = ("torch", "native")
 TOLERANCE = 1e-4
+BLOCK = 256
+"""Samples that ``outputs`` takes through a network at once, as native.c has it."""
 
 _in_use: list[Library] = []
 
@@ -97,6 +99,20 @@ class Library:
         self.label = f"native-{path.stem}"
         self._functions = ctypes.CDLL(str(path))
         self._functions.ganstudy_ld.restype = ctypes.c_long
+
+    def outputs(self, network: Network, inputs: Tensor) -> Tensor:
+        """Outputs [R, n, out] of inputs [R, n, in], of which members may lie apart; nothing is kept for gradients."""
+        members, count, sizes = inputs.shape[0], inputs.shape[1], network.sizes
+        outputs = inputs.new_empty(members, count, sizes[-1])
+        scratch = inputs.new_empty(sum(sizes) * self._ld(BLOCK))
+        self._functions.ganstudy_outputs(
+            *(ctypes.c_long(n) for n in (members, count)),
+            *_structures(network),
+            _at(inputs),
+            ctypes.c_long(inputs.stride(0)),
+            *(_at(tensor) for tensor in (outputs, scratch)),
+        )
+        return outputs
 
     def forward(self, sizes: Sequence[int], slope: float, first: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs [R, batch, out] of inputs [R, batch, in], and what ``backward`` needs.
@@ -278,9 +294,10 @@ def _checked(path: Path) -> Library:
         weight, bias = torch.split(part, [fan_in * fan_out, fan_out], dim=1)
         hidden = torch.baddbmm(bias.unsqueeze(1), hidden, weight.view(2, fan_in, fan_out))
         hidden = torch.nn.functional.leaky_relu(hidden, slope) if layer < len(lengths) - 1 else hidden
-    expected = (hidden, *torch.autograd.grad(hidden, (rows, inputs), of_outputs))
+    expected = (hidden, *torch.autograd.grad(hidden, (rows, inputs), of_outputs), hidden.tanh())
     outputs, kept = found.forward(sizes, slope, rows.detach(), inputs.detach())
-    got = (outputs, torch.zeros_like(rows), torch.empty_like(inputs))
+    bounded = found.outputs(Network(sizes, slope, rows.detach(), bounded=True), inputs.detach())
+    got = (outputs, torch.zeros_like(rows), torch.empty_like(inputs), bounded)
     found.backward(sizes, slope, rows.detach(), kept, of_outputs, parameters=got[1], inputs=got[2])
     if not all(torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE) for a, b in zip(got, expected, strict=True)):
         raise RuntimeError(f"kernels native: {path} does not compute what torch computes; use kernels torch")

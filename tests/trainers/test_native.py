@@ -117,6 +117,20 @@ def test_what_is_no_number_is_none_for_its_member_alone(loss: str, value: float,
         assert torch.equal(got[[0, 2]], expected[[0, 2]])
 
 
+@pytest.mark.parametrize("target", ["ring", "digits"])
+@pytest.mark.parametrize("count", [1, 255, 600])
+def test_outputs_are_torchs_and_a_samples_own_wherever_it_lies(count: int, target: str) -> None:
+    cohort = start(program(target={"name": target}, **ODD))
+    latents = torch.randn(len(cohort.seeds), 700, 5, generator=torch.Generator().manual_seed(2))[:, 50 : 50 + count]
+    got = cohort.generate(latents)
+    torch.testing.assert_close(got, cohort.generator.network(cohort.generator.leaves, latents), rtol=1e-5, atol=1e-6)
+    assert torch.equal(got[:, count // 3 :], cohort.generate(latents[:, count // 3 :].contiguous()))
+    shared = latents[:1].expand(len(latents), -1, -1)
+    assert torch.equal(cohort.generate(shared), cohort.generate(shared.contiguous()))
+    native.use("torch")
+    torch.testing.assert_close(got, cohort.generate(latents), rtol=1e-5, atol=1e-6)
+
+
 ALIKE = [
     *itertools.product(["non_saturating"], ["none", "r1", "gradient_penalty"], ["ring"]),
     ("relativistic", "r1_r2", "digits"),
