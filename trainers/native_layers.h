@@ -85,14 +85,44 @@ static void product(long rows, long columns, long inner, const float *a, long do
     }
 }
 
-/* to [columns, rows] = from [rows, columns] transposed, in blocks that the compiler keeps in registers */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define MIX __builtin_shufflevector
+#endif
+#endif
+
+/* to = from transposed, both 8 x 8: pairs of rows, then of pairs, then of halves; eight vectors in registers */
+INLINE void turn(const float *from, long ld_from, float *to, long ld_to) {
+#ifdef MIX
+    typedef float eight __attribute__((vector_size(32), aligned(4), may_alias));
+    eight r[8], t[8];
+    for (int i = 0; i < 8; i++) r[i] = *(const eight *)(from + i * ld_from);
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = MIX(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        t[i + 1] = MIX(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = MIX(t[i + j], t[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            r[i + 2 * j + 1] = MIX(t[i + j], t[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int j = 0; j < 4; j++) {
+        *(eight *)(to + j * ld_to) = MIX(r[j], r[j + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        *(eight *)(to + (j + 4) * ld_to) = MIX(r[j], r[j + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+#else
+    for (int j = 0; j < 8; j++)
+        for (int i = 0; i < 8; i++) to[j * ld_to + i] = from[i * ld_from + j];
+#endif
+}
+
+/* to [columns, rows] = from [rows, columns] transposed */
 static void transpose(long rows, long columns, const float *from, long ld_from, float *to, long ld_to) {
     for (long r = 0; r < rows; r += 8)
         for (long c = 0; c < columns; c += 8) {
             const long height = rows - r < 8 ? rows - r : 8, width = columns - c < 8 ? columns - c : 8;
             if (height == 8 && width == 8)
-                for (int j = 0; j < 8; j++)
-                    for (int i = 0; i < 8; i++) to[(c + j) * ld_to + r + i] = from[(r + i) * ld_from + c + j];
+                turn(from + r * ld_from + c, ld_from, to + c * ld_to + r, ld_to);
             else
                 for (long j = 0; j < width; j++)
                     for (long i = 0; i < height; i++) to[(c + j) * ld_to + r + i] = from[(r + i) * ld_from + c + j];
