@@ -99,7 +99,10 @@ def _nearest_of_own_class(samples: Tensor, label: Tensor, class_reals: tuple[Ten
 def mode_counts(mode: Tensor, n_modes: int, *, where: Tensor | None = None) -> Tensor:
     """Samples per mode: [R, K] float64 from modes [R, N], counting only those ``where`` is true."""
     counted = mode if where is None else torch.where(where, mode, n_modes)
-    # sorting, not scatter_add: that one is not deterministic on CUDA; and its cost hardly grows with the modes
+    if mode.device.type == "cpu":
+        rows = [np.bincount(row, minlength=n_modes + 1)[:n_modes] for row in counted.flatten(0, -2).numpy()]
+        return torch.from_numpy(np.stack(rows)).double().view(*mode.shape[:-1], n_modes)
+    # sorting, not scatter_add: that one is not deterministic on CUDA
     edges = torch.arange(n_modes + 1, device=mode.device).expand(*mode.shape[:-1], -1).contiguous()
     return torch.searchsorted(counted.sort(dim=-1).values, edges).diff(dim=-1).double()
 
