@@ -31,7 +31,7 @@ def plan_json(spec: StudySpec, plan: Plan, *, workers: int, chosen: bool = True)
         "configurations": len(plan.configurations),
         "replicates": plan.replicates,
         "cohorts": len(plan.cohorts),
-        "estimate": asdict(plan.estimate(workers=workers)),
+        "estimate": asdict(plan.estimate(workers=workers, kernels=spec.resources.kernels)),
         **confirm,
         "plan": plan.to_json() if chosen else None,
     }
@@ -39,7 +39,7 @@ def plan_json(spec: StudySpec, plan: Plan, *, workers: int, chosen: bool = True)
 
 def print_plan(spec: StudySpec, plan: Plan, console: Console, *, workers: int) -> None:
     """For people: one row per loss and k, then what all of it takes."""
-    estimate = plan.estimate(workers=workers)
+    estimate = plan.estimate(workers=workers, kernels=spec.resources.kernels)
     console.print(Text(plan.study, style="bold"))
     if spec.question:
         console.print(Text(spec.question, style="bright_black"), soft_wrap=True)
@@ -68,17 +68,22 @@ def print_plan(spec: StudySpec, plan: Plan, console: Console, *, workers: int) -
 def confirm_cost(spec: StudySpec, plan: Plan, *, workers: int) -> dict[str, object]:
     """What the second phase takes at most: of each loss the dearest configuration, since nobody knows yet the best."""
     assert spec.protocol is not None
-    replicates = spec.protocol.confirm_replicates
+    replicates, kernels = spec.protocol.confirm_replicates, spec.resources.kernels
+
+    def seconds(entry: Configuration) -> float:
+        return cohort_seconds(entry.program(), replicates, kernels=kernels)
+
     dearest: dict[str, Configuration] = {}
     for entry in plan.configurations:
         held = dearest.get(entry.loss)
-        if held is None or cohort_seconds(entry.program(), replicates) > cohort_seconds(held.program(), replicates):
+        if held is None or seconds(entry) > seconds(held):
             dearest[entry.loss] = entry
     seeds = tuple(range(replicates))
     made = [replace(entry, replicates=replicates, seeds=seeds) for entry in dearest.values()]
     size = spec.resources.cohort_size
     own = replace(plan, configurations=(), cohorts=(), declared=None).grown(made, size=size, workers=workers)
-    return {"losses": len(made), "replicates": own.replicates, "estimate": asdict(own.estimate(workers=workers))}
+    estimate = own.estimate(workers=workers, kernels=kernels)
+    return {"losses": len(made), "replicates": own.replicates, "estimate": asdict(estimate)}
 
 
 def _searched(spec: StudySpec) -> str:

@@ -19,6 +19,10 @@ ACTIVATION_S = 3.5e-9
 """Everything that passes over the activations: one unit for one sample, forward and backward."""
 OVERHEAD_S = 2e-4
 """Launching the kernels of one gradient evaluation of a cohort, whatever its size."""
+NATIVE_FLOPS_PER_WORKER, NATIVE_ACTIVATION_S, NATIVE_OVERHEAD_S = 1.5e11, 1.7e-9, 8.5e-5
+"""The same of the compiled kernels, fitted to how many times faster they are than torch in one process: 2.1 to 2.2 on
+the ring (8 to 32 members, width 32 to 128), 1.7 to 1.9 on digits. Work that they are spared counts as done, so that the
+first is no rate of a processor. A penalty costs them less than the gradient evaluation that it counts as."""
 EVALUATION_S, EVALUATION_S_PER_DIMENSION = 3.1e-3, 1.1e-4
 """Judging one replicate once, nearest neighbours at every fifth time: 3.3 ms on the ring, 8 to 12 ms on digits."""
 PARAMETERS_S = 2e-4
@@ -45,16 +49,35 @@ class Estimate:
     workers: int
 
 
-def cohort_seconds(program: Program, members: int) -> float:
-    """Rough time one CPU worker needs for a cohort: arithmetic of the padded members, kernel launches, evaluations."""
+def cohort_seconds(program: Program, members: int, *, kernels: str | None = None) -> float:
+    """Rough time one CPU worker needs for a cohort: arithmetic of the padded members, kernel launches, evaluations.
+
+    ``kernels`` as in a study's resources. How cohorts are cut must not depend on them: they may change on resume.
+    """
     padded = -(-members // MEMBER_MULTIPLE) * MEMBER_MULTIPLE
     gradients = program.horizon * gradient_evaluations_per_step(
         k=program.k, penalty=program.penalty, updates=program.updates
     )
     flops = 6 * parameter_count(program.networks, program.target) * program.batch_size
     units = unit_count(program.networks, program.target) * program.batch_size
-    gradient_s = OVERHEAD_S + padded * (flops / FLOPS_PER_WORKER + units * ACTIVATION_S)
+    rate, activation_s, overhead_s = FLOPS_PER_WORKER, ACTIVATION_S, OVERHEAD_S
+    if kernels == "native" and compiled_as_a_whole(program):
+        rate, activation_s, overhead_s = NATIVE_FLOPS_PER_WORKER, NATIVE_ACTIVATION_S, NATIVE_OVERHEAD_S
+    gradient_s = overhead_s + padded * (flops / rate + units * activation_s)
     return gradients * gradient_s + (program.evaluations + 1) * members * _judging_seconds(program)
+
+
+def compiled_as_a_whole(program: Program) -> bool:
+    """Whether the compiled kernels play this game from minibatch to gradient, as ``trainers.native_game`` decides it.
+
+    Others they serve in parts or not at all, at torch's pace or little better.
+    """
+    networks = program.networks
+    plain = networks["name"] == "mlp" and not any(
+        networks.get(name, "none") != "none" for name in ("batch_norm", "spectral_norm")
+    )
+    own = ":" in program.loss or ":" in program.penalty
+    return plain and not own and program.updates != "consensus"
 
 
 def _judging_seconds(program: Program) -> float:

@@ -43,7 +43,7 @@ def code_digest() -> str:
 
     digest = hashlib.sha256()
     folder = Path(str(trainers.__file__)).parent
-    for path in sorted([*folder.glob("*.py"), *folder.glob("*.c")]):
+    for path in sorted([*folder.glob("*.py"), *folder.glob("*.[ch]")]):
         digest.update(f"{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

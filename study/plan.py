@@ -138,14 +138,13 @@ class Plan:
             declared=None if self.declared is None else len(known) + self.to_come,
         )
 
-    def estimate(self, *, workers: int) -> Estimate:
-        """Steps (exact) and wall time (rough) when ``workers`` cohorts train at once."""
+    def estimate(self, *, workers: int, kernels: str | None = None) -> Estimate:
+        """Steps (exact) and wall time (rough) when ``workers`` cohorts train at once with these ``kernels``."""
         programs = [(self.by_key[cohort.members[0][0]].program(), len(cohort.members)) for cohort in self.cohorts]
         return Estimate(
             generator_steps=sum(program.horizon for program, _ in programs),
             replicate_steps=sum(program.horizon * members for program, members in programs),
-            wall_s=STARTUP_S
-            + makespan((cohort_seconds(program, members) for program, members in programs), workers=workers),
+            wall_s=STARTUP_S + makespan((cohort_seconds(*part, kernels=kernels) for part in programs), workers=workers),
             workers=workers,
         )
 

@@ -50,17 +50,10 @@ class StackedGame:
         self, *, latents: Tensor, real: Tensor, noise: Noise = NO_NOISE
     ) -> tuple[Tensor, Tensor]:
         """Gradient of L_D plus its penalty at fresh fakes; returns loss [R] and gradient norm [R]."""
-        compiled = self._compiled(latents, real, *(one for one in (noise.epsilon, noise.penalty) if one is not None))
+        compiled = self._compiled(latents=latents, real=real, noise=noise)
         if compiled is not None:
-            kernels, game = compiled
-            return kernels.discriminator(
-                game,
-                latents=latents,
-                real=real,
-                weight=self.numbers.get("penalty_weight"),
-                chance=native_game.chance_of(self.penalty, noise),
-                gradient=self.discriminator.gradient,
-            )
+            kernels, game, given = compiled
+            return kernels.discriminator(game, given, gradient=self.discriminator.gradient)
         loss = self.discriminator_objective(fake=self.generate(latents), real=real, noise=noise)
         return loss.detach(), self.discriminator.differentiate(loss)
 
@@ -68,10 +61,11 @@ class StackedGame:
         self, *, latents: Tensor, real: Tensor | None, noise: Noise = NO_NOISE
     ) -> tuple[Tensor, Tensor]:
         """Gradient of L_G; ``real`` is read by paired losses only; returns loss [R] and gradient norm [R]."""
-        compiled = self._compiled(latents)
-        if compiled is not None:
-            kernels, game = compiled
-            return kernels.generator(game, latents=latents, gradient=self.generator.gradient)
+        paired = real if self.loss.pairs_real_and_fake else None
+        compiled = self._compiled(latents=latents, real=paired, noise=noise)
+        if compiled is not None and (paired is not None or not self.loss.pairs_real_and_fake):
+            kernels, game, given = compiled
+            return kernels.generator(game, given, gradient=self.generator.gradient)
         loss = self.generator_objective(latents=latents, real=real, noise=noise)
         return loss.detach(), self.generator.differentiate(loss)
 
@@ -119,13 +113,16 @@ class StackedGame:
             real_logits = self.discriminate(self.noised(real, noise.real), learn=learn)
         return self.loss.generator(real_logits=real_logits, fake_logits=fake_logits)
 
-    def _compiled(self, *minibatches: Tensor) -> tuple[native.Library, native.Game] | None:
-        """The compiled kernels and this game, where they are in use and play it as a whole on these minibatches."""
-        kernels = native.serving(self.generator.flat, *minibatches)
-        if kernels is None or not all(minibatch[0].is_contiguous() for minibatch in minibatches):
+    def _compiled(
+        self, *, latents: Tensor, real: Tensor | None, noise: Noise
+    ) -> tuple[native.Library, native.Game, native.Given] | None:
+        """The compiled kernels, this game and its minibatches, where they are in use and play it as a whole."""
+        kernels = native.serving(self.generator.flat)
+        if kernels is None:
             return None
         game = native_game.compiled_game(self.loss, self.penalty, self.generator, self.discriminator)
-        return None if game is None else (kernels, game)
+        given = native_game.given(self.penalty, self.numbers, latents=latents, real=real, noise=noise)
+        return None if game is None or given is None else (kernels, game, given)
 
     def noised(self, samples: Tensor, normal: Tensor | None) -> Tensor:
         """D's input [R, batch, d]: with instance noise, samples plus noise_std times standard normal numbers."""

@@ -1,4 +1,4 @@
-"""Compiled kernels for fully connected networks and Adam, built on the spot from ``native.c``: fast, and asked for.
+"""Compiled kernels for fully connected networks and Adam, built on the spot from ``native*.[ch]``: fast, and asked for.
 
 They add up in another order than torch does, so that numbers differ in their last bits, and with them whole
 trajectories. A process uses them only after ``use("native")``, and what it trained says so (``label``).
@@ -23,20 +23,27 @@ import torch
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("native.c")
+HEADERS = ("native_layers.h", "native_losses.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=gnu11", "-shared", "-fPIC")
 KERNELS = ("torch", "native")
 TOLERANCE = 1e-4
+BLOCK = 256
+"""Samples that ``outputs`` takes through a network at once, as native.c has it."""
 
 _in_use: list[Library] = []
 
 
 @dataclass(frozen=True)
 class Network:
-    """A plain network's layers, the slope of its hidden activations, and its members' parameters [R, P]."""
+    """A plain network's layers, the slope of its hidden activations, and its members' parameters [R, P].
+
+    ``bounded``: tanh at the end (a generator's alone).
+    """
 
     sizes: tuple[int, ...]
     slope: float
     parameters: Tensor
+    bounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,29 @@ class Game:
     discriminator: Network
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What one gradient is taken on: minibatches [R, batch, .], of which members may lie apart.
+
+    ``weight`` [R] is the penalty's, where it has a term; ``chance`` ([R, batch] uniform, or [R, batch, d] normal) what
+    its points take. Instance noise: ``noise_std`` [R], and normal numbers [R, batch, d] for each side that D sees.
+    """
+
+    latents: Tensor
+    real: Tensor | None
+    weight: Tensor | None = None
+    chance: Tensor | None = None
+    noise_std: Tensor | None = None
+    real_noise: Tensor | None = None
+    fake_noise: Tensor | None = None
+
+
 class _Penalty(ctypes.Structure):
-    _fields_ = (
-        ("kind", ctypes.c_int),
-        ("weight", ctypes.c_void_p),
-        ("chance", ctypes.c_void_p),
-        ("chance_row", ctypes.c_long),
-    )
+    _fields_ = (("kind", ctypes.c_int), ("weight", ctypes.c_void_p), ("noise_std", ctypes.c_void_p))
+
+
+class _Given(ctypes.Structure):
+    _fields_ = (("at", ctypes.c_void_p), ("row", ctypes.c_long))
 
 
 class _Structure(ctypes.Structure):
@@ -63,6 +86,7 @@ class _Structure(ctypes.Structure):
         ("depth", ctypes.c_long),
         ("sizes", ctypes.POINTER(ctypes.c_long)),
         ("slope", ctypes.c_float),
+        ("bounded", ctypes.c_int),
         ("parameters", ctypes.c_void_p),
         ("row", ctypes.c_long),
     )
@@ -75,6 +99,20 @@ class Library:
         self.label = f"native-{path.stem}"
         self._functions = ctypes.CDLL(str(path))
         self._functions.ganstudy_ld.restype = ctypes.c_long
+
+    def outputs(self, network: Network, inputs: Tensor) -> Tensor:
+        """Outputs [R, n, out] of inputs [R, n, in], of which members may lie apart; nothing is kept for gradients."""
+        members, count, sizes = inputs.shape[0], inputs.shape[1], network.sizes
+        outputs = inputs.new_empty(members, count, sizes[-1])
+        scratch = inputs.new_empty(sum(sizes) * self._ld(BLOCK))
+        self._functions.ganstudy_outputs(
+            *(ctypes.c_long(n) for n in (members, count)),
+            *_structures(network),
+            _at(inputs),
+            ctypes.c_long(inputs.stride(0)),
+            *(_at(tensor) for tensor in (outputs, scratch)),
+        )
+        return outputs
 
     def forward(self, sizes: Sequence[int], slope: float, first: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs [R, batch, out] of inputs [R, batch, in], and what ``backward`` needs.
@@ -121,43 +159,29 @@ class Library:
             ctypes.c_long(widest),
         )
 
-    def discriminator(
-        self,
-        game: Game,
-        *,
-        latents: Tensor,
-        real: Tensor,
-        weight: Tensor | None,
-        chance: Tensor | None,
-        gradient: Tensor,
+    def discriminator(self, game: Game, given: Given, *, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Fills D's gradient [R, P] of L_D; returns loss [R] and norm [R]."""
+        batch = given.latents.shape[1]
+        return self._differentiate("ganstudy_discriminator", game, given, gradient, ld=self._ld(2 * batch))
+
+    def generator(self, game: Game, given: Given, *, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Fills G's gradient [R, P] of L_G; returns loss [R] and norm [R]. Paired losses read ``given.real``."""
+        batch = given.latents.shape[1]
+        return self._differentiate("ganstudy_generator", game, given, gradient, ld=self._ld(batch))
+
+    def _differentiate(
+        self, function: str, game: Game, given: Given, gradient: Tensor, *, ld: int
     ) -> tuple[Tensor, Tensor]:
-        """Fills D's gradient [R, P] of L_D; returns loss [R] and norm [R]. Minibatches [R, batch, .] may lie apart.
-
-        ``weight`` [R] and ``chance`` ([R, batch] uniform, or [R, batch, d] normal) are the penalty's, where it has any.
-        """
-        batch, found = latents.shape[1], [latents.new_empty(latents.shape[0]) for _ in range(2)]
-        self._functions.ganstudy_discriminator(
-            *(ctypes.c_long(n) for n in latents.shape[:2]),
-            ctypes.c_int(game.loss),
-            _penalty(game.penalty, weight, chance),
-            *_structures(game.generator, game.discriminator),
-            *_apart(latents),
-            *_apart(real),
-            *(_at(tensor) for tensor in (gradient, *found)),
-            *self._room(game, self._ld(2 * batch), like=latents),
-        )
-        return found[0], found[1]
-
-    def generator(self, game: Game, *, latents: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Fills G's gradient [R, P] of L_G; returns loss [R] and norm [R]."""
+        latents = given.latents
         found = [latents.new_empty(latents.shape[0]) for _ in range(2)]
-        self._functions.ganstudy_generator(
+        self._functions[function](
             *(ctypes.c_long(n) for n in latents.shape[:2]),
             ctypes.c_int(game.loss),
+            (_Penalty * 1)(_Penalty(game.penalty, _at(given.weight), _at(given.noise_std))),
             *_structures(game.generator, game.discriminator),
-            *_apart(latents),
+            _minibatches(given.latents, given.real, given.chance, given.real_noise, given.fake_noise),
             *(_at(tensor) for tensor in (gradient, *found)),
-            *self._room(game, self._ld(latents.shape[1]), like=latents),
+            *self._room(game, ld, like=latents),
         )
         return found[0], found[1]
 
@@ -224,7 +248,8 @@ def build() -> Path:
     if compiler is None:
         raise RuntimeError("kernels native need a C compiler (on Debian: apt install gcc), found none")
     version = _said([compiler, "--version"])
-    facts = (SOURCE.read_text(encoding="utf-8"), " ".join(FLAGS), version, platform.machine(), _processor_flags())
+    sources = [path.read_text(encoding="utf-8") for path in (SOURCE, *map(SOURCE.with_name, HEADERS))]
+    facts = (*sources, " ".join(FLAGS), version, platform.machine(), _processor_flags())
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganstudy"
     cache.mkdir(parents=True, exist_ok=True)
@@ -269,9 +294,10 @@ def _checked(path: Path) -> Library:
         weight, bias = torch.split(part, [fan_in * fan_out, fan_out], dim=1)
         hidden = torch.baddbmm(bias.unsqueeze(1), hidden, weight.view(2, fan_in, fan_out))
         hidden = torch.nn.functional.leaky_relu(hidden, slope) if layer < len(lengths) - 1 else hidden
-    expected = (hidden, *torch.autograd.grad(hidden, (rows, inputs), of_outputs))
+    expected = (hidden, *torch.autograd.grad(hidden, (rows, inputs), of_outputs), hidden.tanh())
     outputs, kept = found.forward(sizes, slope, rows.detach(), inputs.detach())
-    got = (outputs, torch.zeros_like(rows), torch.empty_like(inputs))
+    bounded = found.outputs(Network(sizes, slope, rows.detach(), bounded=True), inputs.detach())
+    got = (outputs, torch.zeros_like(rows), torch.empty_like(inputs), bounded)
     found.backward(sizes, slope, rows.detach(), kept, of_outputs, parameters=got[1], inputs=got[2])
     if not all(torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE) for a, b in zip(got, expected, strict=True)):
         raise RuntimeError(f"kernels native: {path} does not compute what torch computes; use kernels torch")
@@ -288,22 +314,22 @@ def _structures(*networks: Network) -> list[ctypes.Array[_Structure]]:
     return [
         (_Structure * 1)(
             _Structure(
-                len(one.sizes) - 1, _longs(one.sizes), one.slope, one.parameters.data_ptr(), one.parameters.stride(0)
+                len(one.sizes) - 1,
+                _longs(one.sizes),
+                one.slope,
+                one.bounded,
+                one.parameters.data_ptr(),
+                one.parameters.stride(0),
             )
         )
         for one in networks
     ]
 
 
-def _penalty(kind: int, weight: Tensor | None, chance: Tensor | None) -> ctypes.Array[_Penalty]:
-    """A pointer to the penalty as C reads it."""
-    row = 0 if chance is None else chance.stride(0)
-    return (_Penalty * 1)(_Penalty(kind, _at(weight), _at(chance), row))
-
-
-def _apart(minibatches: Tensor) -> tuple[ctypes.c_void_p, ctypes.c_long]:
-    """Where minibatches [R, batch, d] begin, and how far the members' lie apart; each lies in one piece."""
-    return _at(minibatches), ctypes.c_long(minibatches.stride(0))
+def _minibatches(*tensors: Tensor | None) -> ctypes.Array[_Given]:
+    """Where minibatches [R, batch, .] begin and how far the members' lie apart; each lies in one piece, or is none."""
+    rows = (_Given(_at(one), 0 if one is None else one.stride(0)) for one in tensors)
+    return (_Given * len(tensors))(*rows)
 
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p:

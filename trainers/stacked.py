@@ -121,9 +121,11 @@ class StackedMLP:
 
     def __call__(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
         """[R, batch, in] -> [R, batch, out]."""
-        outputs = self._natively(parameters, inputs) if self.plain else None
-        if outputs is None:
-            outputs = self.linear_outputs(parameters, inputs)
+        if self.plain and (outputs := self._natively(parameters, inputs)) is not None:
+            return outputs
+        return self._ended(self.linear_outputs(parameters, inputs))
+
+    def _ended(self, outputs: Tensor) -> Tensor:
         return torch.tanh(outputs) if self.bounded else outputs
 
     def linear_outputs(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
@@ -134,7 +136,7 @@ class StackedMLP:
         return self._last(hidden, following)
 
     def _natively(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor | None:
-        """The linear outputs by compiled kernels; None where they are not in use, or do not serve.
+        """The outputs by compiled kernels; None where they are not in use, or do not serve.
 
         Where inputs and parameters both want gradients, a penalty is about to differentiate twice: left to torch.
         """
@@ -142,8 +144,11 @@ class StackedMLP:
         kernels = native.serving(first, inputs)
         if kernels is None or (first.requires_grad and inputs.requires_grad) or not self._in_rows(parameters):
             return None
+        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (inputs, *parameters))
+        if not learns and inputs[0].is_contiguous():
+            return kernels.outputs(native.Network(self.sizes, self.negative_slope, first, self.bounded), inputs)
         outputs: Tensor = _NativeMLP.apply(kernels, self, inputs, *parameters)  # type: ignore[no-untyped-call]
-        return outputs
+        return self._ended(outputs)
 
     def _in_rows(self, parameters: Sequence[Tensor]) -> bool:
         """Whether the parameters lie in one flat tensor [R, P], as ``layout.views`` gives them."""

@@ -75,6 +75,25 @@ def test_class_assignment_asks_the_distance_to_its_own_class_only() -> None:
     assert assignment.high_quality.tolist() == [[True, False, True]]
 
 
+def test_looking_at_one_class_finds_the_nearest_of_all_its_reals() -> None:
+    rng = torch.Generator().manual_seed(8)
+    class_reals = tuple(torch.randn(count, 64, generator=rng) for count in (9, 30, 4, 17))
+    samples = torch.randn(2, 60, 64, generator=rng)
+    label = torch.tensor([0] + [1] * 100 + [3] * 19).view(2, 60)  # one of the first class, none of the third
+    exact = torch.stack([torch.cdist(samples.double(), reals.double()).amin(-1) for reals in class_reals])
+    exact = exact.gather(0, label.unsqueeze(0)).squeeze(0)
+    for quantile in (0.2, 0.5, 0.8):
+        radius = float(exact.quantile(quantile))
+        assignment = metrics.assign_to_classes(
+            samples,
+            logits=torch.eye(4)[label],
+            class_reals=class_reals,
+            radii=torch.full((4,), radius),
+        )
+        assert torch.equal(assignment.mode, label)
+        assert torch.equal(assignment.high_quality, exact <= radius)
+
+
 def test_mode_measurements_of_a_hand_counted_sampler() -> None:
     # 100 samples on 4 equal modes: fair share 25, needed 5; the second has 4, the fourth none of quality
     mode = torch.tensor([[0] * 60 + [1] * 4 + [2] * 5 + [3] * 31])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from trainers.cohort import Cohort
 from trainers.losses import LOSSES
 from trainers.optimizers import OPTIMIZERS
 from trainers.penalties import PENALTIES
+from trainers.program import Program
 
 pytestmark = pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="needs a C compiler")
 
@@ -41,32 +44,108 @@ def gradients(cohort: Cohort) -> list[torch.Tensor]:
     return found
 
 
+def start(of: Program, count: int = 3, *, change: Callable[[Cohort], object] = id, exact: bool = False) -> Cohort:
+    """A cohort that nothing but the kernels differentiates; ``exact``: torch does, in double precision."""
+    weight = PENALTIES[of.penalty].weight_name
+    who = [member(i, of=of, **({weight: 0.4 + 0.3 * i} if weight else {})) for i in range(count)]
+    cohort = Cohort.start(of, who, dtype=torch.float64 if exact else torch.float32)
+    if not exact:
+        cohort.discriminator_objective = cohort.generator_objective = None  # type: ignore[assignment,method-assign]
+    change(cohort)
+    return cohort
+
+
+def assert_agree(of: Program, *, change: Callable[[Cohort], object] = id) -> None:
+    exact = gradients(start(of, change=change, exact=True))
+    for got, expected in zip(gradients(start(of, change=change)), exact, strict=True):
+        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_losses_and_norms_are_those_of_double_precision(loss: str, penalty: str) -> None:
-    of = program(loss=loss, penalty=penalty, **ODD)
-    who = [member(i, of=of) for i in range(3)]
-    exact = gradients(Cohort.start(of, who, dtype=torch.float64))
-    for got, expected in zip(gradients(Cohort.start(of, who)), exact, strict=True):
-        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    assert_agree(program(loss=loss, penalty=penalty, **ODD))
 
 
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("target", ["ring", "digits"])
 def test_images_and_other_depths_agree_too(target: str, depth: int) -> None:
     networks = {"name": "mlp", "latent_dim": 3, "width": 20, "depth": depth}
-    of = program(target={"name": target}, networks=networks, batch_size=24)
-    exact = gradients(Cohort.start(of, [member(1, of=of)], dtype=torch.float64))
-    for got, expected in zip(gradients(Cohort.start(of, [member(1, of=of)])), exact, strict=True):
-        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    assert_agree(program(target={"name": target}, networks=networks, batch_size=24))
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("loss", ["non_saturating", "relativistic", "relativistic_average"])
+def test_bounded_generators_agree_under_every_penalty(loss: str, penalty: str) -> None:
+    assert_agree(program(loss=loss, penalty=penalty, target={"name": "digits"}, **ODD))
+
+
+@pytest.mark.parametrize("factor", [1e-3, 4.0, 12.0])
+def test_bounded_generators_agree_near_zero_and_in_saturation(factor: float) -> None:
+    def scale(cohort: Cohort) -> None:
+        for view in cohort.generator.frozen[-2:]:
+            view.mul_(factor)
+
+    assert_agree(program(target={"name": "digits"}, **ODD), change=scale)
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "relativistic_average"])
+def test_losses_of_logits_far_apart_agree(loss: str) -> None:
+    def scale(cohort: Cohort) -> None:
+        cohort.discriminator.frozen[-2].mul_(300.0)
+
+    assert_agree(program(loss=loss, **ODD), change=scale)
+
+
+@pytest.mark.parametrize("target", ["ring", "digits"])
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_no_number_is_none_for_its_member_alone(loss: str, value: float, player: str, target: str) -> None:
+    of = program(loss=loss, target={"name": target}, **ODD)
+
+    def spoil(cohort: Cohort) -> None:
+        getattr(cohort, player).frozen[0][1, 0, 0] = value
+
+    well = gradients(start(of))
+    by_torch, by_kernel = gradients(start(of, change=spoil, exact=True)), gradients(start(of, change=spoil))
+    for place in (0, 3):  # a member ends by its loss or by its norm
+        ends = [~(found[place].isfinite() & found[place + 1].isfinite())[:3] for found in (by_torch, by_kernel)]
+        assert ends[0].tolist() == ends[1].tolist()
+        assert ends[1].tolist() == [False, math.isnan(value) or bool(ends[0][1]), False]
+    for got, expected in zip(by_kernel, well, strict=True):
+        assert torch.equal(got[[0, 2]], expected[[0, 2]])
+
+
+@pytest.mark.parametrize("target", ["ring", "digits"])
+@pytest.mark.parametrize("count", [1, 255, 600])
+def test_outputs_are_torchs_and_a_samples_own_wherever_it_lies(count: int, target: str) -> None:
+    cohort = start(program(target={"name": target}, **ODD))
+    latents = torch.randn(len(cohort.seeds), 700, 5, generator=torch.Generator().manual_seed(2))[:, 50 : 50 + count]
+    got = cohort.generate(latents)
+    torch.testing.assert_close(got, cohort.generator.network(cohort.generator.leaves, latents), rtol=1e-5, atol=1e-6)
+    assert torch.equal(got[:, count // 3 :], cohort.generate(latents[:, count // 3 :].contiguous()))
+    shared = latents[:1].expand(len(latents), -1, -1)
+    assert torch.equal(cohort.generate(shared), cohort.generate(shared.contiguous()))
+    native.use("torch")
+    torch.testing.assert_close(got, cohort.generate(latents), rtol=1e-5, atol=1e-6)
+
+
+ALIKE = [
+    *itertools.product(["non_saturating"], ["none", "r1", "gradient_penalty"], ["ring"]),
+    ("relativistic", "r1_r2", "digits"),
+    ("relativistic_average", "instance_noise", "ring"),
+]
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous", "extragradient", "consensus"])
-@pytest.mark.parametrize("penalty", ["none", "r1", "gradient_penalty"])
-def test_members_train_alike_alone_in_company_and_interrupted(penalty: str, updates: str) -> None:
+@pytest.mark.parametrize(("loss", "penalty", "target"), ALIKE)
+def test_members_train_alike_alone_in_company_and_interrupted(
+    loss: str, penalty: str, target: str, updates: str
+) -> None:
     # consensus is torch's alone, and there members of an odd width differ in the last bit
     width = {"networks": ODD["networks"] | {"width": 40}} if updates == "consensus" else {}
-    of = program(penalty=penalty, updates=updates, **{**ODD, **width})
+    of = program(loss=loss, penalty=penalty, target={"name": target}, updates=updates, **{**ODD, **width})
     more = {"consensus_weight": 0.3} if updates == "consensus" else {}
     who = [member(i, of=of, **more) for i in range(11)]
     together = Cohort.start(of, who)
@@ -111,7 +190,8 @@ def test_adam_is_adam() -> None:
 
 
 def test_what_is_compiled_as_a_whole_is_known_by_its_formula() -> None:
-    assert set(native_game.LOSS_NUMBERS) == {name for name, loss in LOSSES.items() if not loss.pairs_real_and_fake}
+    assert set(native_game.LOSS_NUMBERS) == set(LOSSES)
+    assert set(native_game.PENALTY_NUMBERS) == set(PENALTIES)
 
 
 def test_no_compiler_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
