@@ -16,6 +16,7 @@ from torch.nn.functional import leaky_relu
 from trainers import native
 from trainers.draws import Stream, generator
 from trainers.layers import Affine, maxout
+from trainers.precision import is_rounded
 
 ROW_MULTIPLE = 32
 """P is padded to this many floats, so that every member's row meets the same vector lanes at any position."""
@@ -124,7 +125,7 @@ class StackedMLP:
         outputs = self._natively(parameters, inputs) if self.plain else None
         if outputs is None:
             outputs = self.linear_outputs(parameters, inputs)
-        return torch.tanh(outputs) if self.bounded else outputs
+        return torch.tanh(outputs.to(parameters[0].dtype)) if self.bounded else outputs
 
     def linear_outputs(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
         """[R, batch, in] -> [R, batch, out], before any tanh."""
@@ -134,13 +135,15 @@ class StackedMLP:
         return self._last(hidden, following)
 
     def _natively(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor | None:
-        """The linear outputs by compiled kernels; None where they are not in use, or do not serve.
+        """The linear outputs by compiled kernels; None where they are not in use, or do not serve (bfloat16).
 
         Where inputs and parameters both want gradients, a penalty is about to differentiate twice: left to torch.
         """
         first = parameters[0]
         kernels = native.serving(first, inputs)
-        if kernels is None or (first.requires_grad and inputs.requires_grad) or not self._in_rows(parameters):
+        if kernels is None or is_rounded(first) or not self._in_rows(parameters):
+            return None
+        if first.requires_grad and inputs.requires_grad:
             return None
         outputs: Tensor = _NativeMLP.apply(kernels, self, inputs, *parameters)  # type: ignore[no-untyped-call]
         return outputs
