@@ -15,7 +15,7 @@ from trainers import catalogue, loop, native, precision
 from trainers.captured import StaticStep
 from trainers.cohort import Cohort
 from trainers.evaluation import build_judge
-from trainers.layers import narrow_affine, spectrally_normalised
+from trainers.layers import Affine, narrow_affine, spectrally_normalised
 from trainers.measuring import evaluate
 from trainers.program import Program
 from trainers.targets import build_target
@@ -148,6 +148,16 @@ def test_few_columns_and_singular_values_are_never_rounded() -> None:
     for one, other in zip(inside, plain, strict=True):
         assert one.dtype == torch.float32
         assert torch.equal(one, other)
+
+
+def test_batches_are_normalised_in_full() -> None:
+    layer = Affine(rows=16, columns=32, channels=32, normalised=True)
+    parameters = [torch.randn(2, 16, 32), torch.ones(2, 1, 32), torch.zeros(2, 1, 32)]
+    with precision.rounded("bfloat16", CPU):
+        outputs = layer(torch.randn(2, 64, 16) + 3, iter(parameters))
+    assert outputs.dtype == torch.float32
+    assert float(outputs.mean(dim=1).abs().max()) < 1e-5
+    assert float((outputs.std(dim=1, correction=0) - 1).abs().max()) < 1e-5
 
 
 def test_samples_of_bounded_networks_are_no_coarse_grid() -> None:
