@@ -102,7 +102,7 @@ def compare_studies(
         named = [listed([shown(label) for label in frames.labels()]) or "none" for frames in pair]
         raise ComparisonError(f"no loss in common: {first.study} has {named[0]}; {second.study} has {named[1]}")
     blocked = tuple(line for frames in pair for line in _blocking(frames))
-    table = _table(pair, labels, delta=delta, alpha=alpha, blocked=bool(blocked))
+    table = changes_table(pair, labels, delta=delta, alpha=alpha, blocked=bool(blocked))
     return Comparison(
         first=first.study,
         second=second.study,
@@ -119,14 +119,20 @@ def compare_studies(
 # --- the table --------------------------------------------------------------------------------------------
 
 
-def _table(pair: Pair, labels: Sequence[str], *, delta: float, alpha: float, blocked: bool) -> pd.DataFrame:
+def changes_table(
+    pair: Pair, labels: Sequence[str], *, delta: float, alpha: float, family: int | None = None, blocked: bool = False
+) -> pd.DataFrame:
+    """One row per loss with columns COLUMNS; ``family``: differences that ``low`` and ``high`` cover, these by default.
+
+    ``blocked``: without verdicts.
+    """
     varying = spanning_factors(pair)
     found = [match_cells(pair, label, varying) for label in labels]
     p_values = [permutation_p(matched(*reversed(one.success))) if one.in_strata else math.nan for one in found]
     rows = []
     for label, one, p, p_holm in zip(labels, found, p_values, holm(p_values), strict=True):
         pruned = any("censored" in set(f.runs.loc[f.runs["loss"] == label, "outcome"]) for f in pair)
-        rule = Rule(delta=delta, alpha=alpha, pairs=len(labels), target=_target(one.targets), pruned=pruned)
+        rule = Rule(delta=delta, alpha=alpha, pairs=family or len(labels), target=_target(one.targets), pruned=pruned)
         told = _row(label, (pair[0].study, pair[1].study), one, rule)
         if blocked:
             told |= {"verdict": BLOCKED, "verdict_kind": BLOCKED, "winner": "", "seeds_needed": None, "seeds_note": ""}

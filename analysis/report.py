@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.choices import CHOICES, choice_tables
 from analysis.compare import ALPHA, DELTA, cells_table, contrasts_table, headline, losses_table, warnings_list
 from analysis.confirmed import TUNED_FILES, tuned_tables, with_tuned
 from analysis.dirac_cells import is_dirac
@@ -103,6 +104,7 @@ def report_tables(frames: StudyFrames) -> dict[str, pd.DataFrame]:
         "losses": with_tuned(losses, tuned["tuned"]) if tuned else losses,
         "contrasts": with_superiority(contrasts_table(frames), profile.pop("superiority")),
         **tuned,
+        **choice_tables(frames),
         **profile,
     }
 
@@ -166,10 +168,10 @@ def confirm_counts(frames: StudyFrames) -> dict[str, object]:
 
 
 def data_files(tables: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
-    """DATA_FILES, and the tuned tables behind contrasts.csv where there are some."""
+    """DATA_FILES, and behind contrasts.csv the tuned tables and that of other choices, where there are some."""
     place = DATA_FILES.index("contrasts.csv") + 1
-    tuned = [f"{name}.csv" for name in TUNED_FILES if name in tables]
-    return (*DATA_FILES[:place], *tuned, *DATA_FILES[place:])
+    more = [f"{name}.csv" for name in (*TUNED_FILES, CHOICES) if name in tables]
+    return (*DATA_FILES[:place], *more, *DATA_FILES[place:])
 
 
 def _draw(frames: StudyFrames, report: Report, folder: Path) -> tuple[list[PageFigure], pd.DataFrame]:
@@ -230,7 +232,7 @@ def summary(frames: StudyFrames, report: Report) -> dict[str, Any]:
         "outcomes": {str(name): int(count) for name, count in counts.items()},
         "robustness": report.robustness.summary(),
         "losses": losses.to_dict("records"),
-        **{name: report.tables[name].to_dict("records") for name in TUNED_FILES if name in report.tables},
+        **{name: report.tables[name].to_dict("records") for name in (*TUNED_FILES, CHOICES) if name in report.tables},
         "profile": report.tables["profile"].to_dict("records"),
         "contrasts": contrasts.to_dict("records"),
     }

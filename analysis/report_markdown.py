@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis import report_text as words
+from analysis.choices import choice_rows
 from analysis.page_input import PageInput
 from analysis.page_rows import leaderboard, pair_commands, pair_rows
 from analysis.profile_rows import profile_rows, robustness_words
@@ -34,6 +35,7 @@ def markdown(page: PageInput) -> str:
         *_leaderboard(page),
         *_tuned(page),
         *_pairs(page),
+        *_choices(page),
         *_warnings(page),
         *_figures(page),
         "The whole report: [report.html](report.html); its numbers: [report.json](report.json).",
@@ -164,6 +166,32 @@ def _pairs(page: PageInput) -> list[str]:
     ]
     parts = [table(head, rows), "\n".join(commands), escaped(told, limit=6000)]
     return ["## Losses against each other", *filter(None, parts)]
+
+
+def _choices(page: PageInput) -> list[str]:
+    """What the other scientific choices change, loss by loss; nothing where there are none."""
+    rows = choice_rows(page.tables)
+    head = [
+        f"Second {MINUS} first",
+        "Loss",
+        "First (95 %)",
+        "Second (95 %)",
+        "Points",
+        "Over all of a factor",
+        "Holm p",
+        "Verdict",
+        "More seeds",
+    ]
+    lines = [
+        [
+            f"{escaped(row['factor'])}: {escaped(row['second'])} {MINUS} {escaped(row['first'])}",
+            *(escaped(row[name]) for name in ("loss", "success_a", "success_b", "difference", "joint", "p_holm")),
+            *(escaped(row[name], limit=200) for name in ("verdict", "needed")),
+        ]
+        for row in rows
+    ]
+    note = "Success at each value over the settings that both have; the leaderboard averages over the values."
+    return ["## Choices beside the loss", table(head, lines), note] if rows else []
 
 
 def _warnings(page: PageInput) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from analysis import report_text as words
+from analysis.choices import choice_rows
 from analysis.dirac_cells import is_dirac
 from analysis.figures import SHARE_ORDER, segment_look
 from analysis.figures_early import early_words
@@ -98,6 +99,7 @@ def _context(page: PageInput) -> dict[str, Any]:
         "examples": [figure for figure in page.figures if figure.name.startswith("examples_")],
         "cells": cell_rows(frames, page.cells),
         "pairs": pair_rows(contrasts),
+        "choices": choice_rows(page.tables),
         "many_pairs": len(contrasts) > MANY_PAIRS,
         "flow": words.flow(frames.runs),
         "fresh_flow": words.flow(page.confirmed) if len(page.confirmed) else [],

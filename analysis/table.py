@@ -195,7 +195,7 @@ def _runs(columns: Columns) -> pd.DataFrame:
     } | columns
     table = pd.DataFrame(filled)
     table = table.astype({"replicate": "int64", "k": "int64"})
-    texts = [name for name in ("optimizer", "updates") if name in table]
+    texts = [name for name in ("optimizer", "updates", "precision") if name in table]
     return table.assign(**{name: table[name].replace("", np.nan) for name in texts})
 
 

@@ -13,7 +13,7 @@ from trainers.catalogue import FACTORS
 MAX_DIGITS = 400
 """Python refuses to read whole numbers of some thousand digits; none here has so many."""
 
-TEXTS: frozenset[str] = IDENTITY_COLUMNS | {"outcome", "kind", "optimizer", "updates"}
+TEXTS: frozenset[str] = IDENTITY_COLUMNS | {"outcome", "kind", "optimizer", "updates", "precision"}
 WHOLE: frozenset[str] = frozenset({"k", "replicate", "seed", "batch_size"})
 
 

@@ -20,7 +20,7 @@ from study.protocol import phase_of
 from study.ray_doorway import any_node_alive, ray_session, studies_on_cluster, total_resources
 from study.rungs import was_stopped
 from study.search_rules import REDUCTION_FACTOR, rung_evaluations
-from study.share import FairShare, Share, queued_share, require_kernels, require_room, share_of
+from study.share import FairShare, Share, queued_share, require_kernels, require_precision, require_room, share_of
 from study.tally import Tally
 
 if TYPE_CHECKING:
@@ -249,6 +249,7 @@ class Attempt:
         """What a trial gets, and how many may be under way; a cluster may grow, and may be used by other studies."""
         resources = self._spec.resources
         share = share_of(cluster, resources)
+        require_precision(self._spec.design.precisions, share, device=resources.device)
         if self._record["address"] is None:
             require_room(share, cluster, device=resources.device)
             if resources.kernels == "native":

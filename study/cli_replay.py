@@ -125,11 +125,13 @@ def train(choice: Choice, *, frames: int, device: str, console: Console) -> tupl
     """
     import torch
 
+    from study.precision_rules import require_precise_replay
     from study.reference import load_judge
     from study.replay import Replay, require_device
     from trainers import native
 
     require_device(device)
+    require_precise_replay(choice.configuration.program().precision, device=device)
     judge, own = load_judge(choice.folder, choice.configuration, device=device)  # with the threads of a driver
     torch.set_num_threads(max(1, int(choice.spec.resources.cpus_per_trial)))  # as its trial did: sums round alike
     native.use(choice.spec.resources.kernels or "torch")

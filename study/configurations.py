@@ -16,6 +16,7 @@ from study.entries import LossEntry
 from study.factors import Scalar
 from study.measured import fid_problems, jacobian_problems
 from study.model_rules import without_absent
+from study.precision_rules import FLOAT32
 from study.problems import SpecError
 from study.sections import Budget
 from study.spec import StudySpec
@@ -71,6 +72,7 @@ class Configuration:
             evaluations=int(self.budget["evaluations"]),
             evaluation_samples=int(self.budget["evaluation_samples"]),
             measurements=self.measurements,
+            precision=str(self.factors.get("precision", FLOAT32)),
         )
 
     def member(self, replicate: int) -> Member:

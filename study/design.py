@@ -71,6 +71,12 @@ class Design:
         return tuple(str(name) for name in self.values("updates").grid())
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions of products that are compared, or the one that is fixed; none where none is asked for."""
+        asked = "precision" in self.varied or "precision" in self.fixed
+        return tuple(str(name) for name in self.values("precision").grid()) if asked else ()
+
+    @property
     def target_factors(self) -> frozenset[str]:
         """Parameters of the target that vary."""
         return frozenset(declared("target", self.target["name"])) & frozenset(self.varied)

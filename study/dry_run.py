@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from trainers.cohort import Cohort
 from trainers.conformance import check_discriminator
 from trainers.draws import Draws
 from trainers.imported import described
+from trainers.precision import BFLOAT16, FLOAT32
 from trainers.program import Member, Program
 
 PLAYERS = ("discriminator", "generator")
@@ -36,7 +38,7 @@ def dry_run(made: Sequence[Configuration]) -> None:
     places = {label: i for i, label in enumerate(dict.fromkeys(entry.loss for entry in made))}
     programs: dict[str, Configuration] = {}
     for entry in made:
-        parts = [entry.adversarial_loss, entry.penalty, entry.networks, entry.target]
+        parts = [entry.adversarial_loss, entry.penalty, entry.networks, entry.target, _here(entry.program())]
         programs.setdefault(digest(parts, length=64), entry)
     for entry in programs.values():
         own = _own_parts(entry, places[entry.loss])
@@ -81,9 +83,15 @@ def _blaming(own: Sequence[str], *parts: str, doing: str) -> Iterator[None]:
         raise _Fault(part, f"{doing} raised {type(error).__name__}: {error}") from error
 
 
+def _here(program: Program) -> str:
+    """The precision of a rehearsal: the program's, but on the CPU there is no TF32."""
+    return program.precision if program.precision == BFLOAT16 else FLOAT32
+
+
 def _rehearse(program: Program, member: Member, *, own: Sequence[str]) -> None:
     """One D and one G differentiation of one member, part by part; raises _Fault with the first that fails."""
-    short = replace(program, k=1, updates="alternating", horizon=1, evaluations=1, measurements=())
+    once: dict[str, Any] = {"k": 1, "updates": "alternating", "horizon": 1, "evaluations": 1, "measurements": ()}
+    short = replace(program, **once, precision=_here(program))
     with _blaming(own, "networks", "loss", "penalty", doing="building it"):
         cohort = Cohort.start(short, [member])
     draws, _ = cohort.draws()
@@ -102,7 +110,8 @@ def _rehearse(program: Program, member: Member, *, own: Sequence[str]) -> None:
     if "penalty" in own:
         with _blaming(own, "penalty", doing="its first call"):
             _check_penalty(cohort, draws, real=real, fake=fake)
-    _check_steps(cohort, draws, own=own)
+    with cohort.training():
+        _check_steps(cohort, draws, own=own)
 
 
 def _check_critic(cohort: Cohort) -> None:

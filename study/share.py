@@ -97,6 +97,15 @@ def require_kernels() -> None:
         raise WorkFailed(f"resources.kernels: {error}") from error
 
 
+def require_precision(precisions: Collection[str], share: Share, *, device: str) -> None:
+    """Raises WorkFailed where a study trains in TF32 and its trials would get no GPU."""
+    if "tf32" in precisions and share.gpus == 0 and device != "cuda":
+        raise WorkFailed(
+            "precision: tf32 needs a GPU for every trial and here a trial gets none; run it where Ray sees GPUs "
+            "(or say resources.gpus_per_trial), or write float32 or bfloat16"
+        )
+
+
 def _gpu_slots(total: float, each: float) -> int:
     """A share of a GPU lies on one GPU: two of 0.4 fit on each, and the rest of each is lost."""
     return int(1.0 / each + _ROUNDING) * int(total) if each <= 1 else int(total / each + _ROUNDING)

@@ -17,6 +17,7 @@ from study.folder import NAME
 from study.measured import read_measurements
 from study.outcomes import Criteria
 from study.plain_data import flattened, plain_mapping, with_value
+from study.precision_rules import check_precision
 from study.problems import FieldPath, Problems, SpecError, shown
 from study.protocol import Protocol, spelled_out
 from study.read_design import read_design, section
@@ -184,6 +185,8 @@ class StudySpec(Section):
         readable = len(problems) == before and not any(problems.under((name,)) for name in _DESIGN_SECTIONS)
         if readable and isinstance(budget := sections.get("budget"), Budget):
             check_budget(design, budget, problems)
+        if readable and isinstance(resources := sections.get("resources"), Resources):
+            check_precision(design, resources, problems)
         if readable and isinstance(search, Search):
             check_objective(search, design, measurements or (), problems)
             check_space(search, design, problems)

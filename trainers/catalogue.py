@@ -208,6 +208,12 @@ FACTORS: Mapping[str, Parameter] = MappingProxyType(
                 high_open=True,
                 meaning="decay of an averaged generator, measured beside the raw one (none unless given)",
             ),
+            Parameter(
+                name="precision",
+                kind="choice",
+                choices=("float32", "tf32", "bfloat16"),
+                meaning="of the matrix products of training (float32 unless given); tf32 needs a GPU",
+            ),
         )
     }
 )

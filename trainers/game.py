@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from trainers import native, native_game
+from trainers import native, native_game, precision
 from trainers.draws import NO_NOISE, Noise
 from trainers.losses import find_loss
 from trainers.networks import DISCRIMINATOR, GENERATOR, build_networks
@@ -15,6 +16,7 @@ from trainers.optimizers import OPTIMIZERS, optimistic
 from trainers.penalties import find_penalty
 from trainers.player import Player, differentiate_consensus, initial_rows
 from trainers.program import Member, Program
+from trainers.stacked import StackedNetwork
 from trainers.targets import build_target
 
 
@@ -35,16 +37,30 @@ class StackedGame:
         self.numbers = self._stack_numbers(members)
         self.generator = self._player(GENERATOR)
         self.discriminator = self._player(DISCRIMINATOR)
+        self._precision = precision.FLOAT32
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Within it matrix products have the program's precision; outside, where members are measured, float32.
+
+        RuntimeError for tf32 where the device has none.
+        """
+        with precision.switched(self.program.precision, self.device):
+            self._precision = self.program.precision
+            try:
+                yield
+            finally:
+                self._precision = precision.FLOAT32
 
     @torch.no_grad()
     def generate(self, latents: Tensor) -> Tensor:
         """G(z): latents [R, n, L] -> samples [R, n, d], without gradient."""
-        return self.generator.network(self.generator.frozen, latents)
+        return self._through(self.generator.network, self.generator.frozen, latents)
 
     def discriminate(self, samples: Tensor, *, learn: bool = False) -> Tensor:
         """D(x): samples [R, n, d] -> logits [R, n]; ``learn`` for gradients of D's own parameters."""
         parameters = self.discriminator.leaves if learn else self.discriminator.frozen
-        return self.discriminator.network(parameters, samples).squeeze(-1)
+        return self._through(self.discriminator.network, parameters, samples).squeeze(-1)
 
     def differentiate_discriminator(
         self, *, latents: Tensor, real: Tensor, noise: Noise = NO_NOISE
@@ -76,7 +92,7 @@ class StackedGame:
 
         ``latents`` [R, 2, batch, L] are D's and G's, so are ``noises``; ``paired`` is what paired losses show to G.
         """
-        fake = self.generator.network(self.generator.leaves, latents[:, 0])
+        fake = self._through(self.generator.network, self.generator.leaves, latents[:, 0])
         losses = [
             self.discriminator_objective(fake=fake, real=real, noise=noises[0]),
             self.generator_objective(latents=latents[:, 1], real=paired, noise=noises[1], learn=True),
@@ -105,7 +121,7 @@ class StackedGame:
 
     def generator_objective(self, *, latents: Tensor, real: Tensor | None, noise: Noise, learn: bool = False) -> Tensor:
         """L_G [R]; ``learn`` for gradients of D's parameters too."""
-        fake = self.generator.network(self.generator.leaves, latents)
+        fake = self._through(self.generator.network, self.generator.leaves, latents)
         fake_logits = self.discriminate(self.noised(fake, noise.fake), learn=learn)
         if real is None:
             real_logits = fake_logits.detach()
@@ -113,12 +129,20 @@ class StackedGame:
             real_logits = self.discriminate(self.noised(real, noise.real), learn=learn)
         return self.loss.generator(real_logits=real_logits, fake_logits=fake_logits)
 
+    def _through(self, network: StackedNetwork, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """A network's outputs, by products of the precision in force; they have the game's own dtype."""
+        with precision.rounded(self._precision, self.device):
+            return network(parameters, inputs).to(self.dtype)
+
     def _compiled(
         self, *, latents: Tensor, real: Tensor | None, noise: Noise
     ) -> tuple[native.Library, native.Game, native.Given] | None:
-        """The compiled kernels, this game and its minibatches, where they are in use and play it as a whole."""
+        """The compiled kernels, this game and its minibatches, where they are in use and play it as a whole.
+
+        They know float32 alone.
+        """
         kernels = native.serving(self.generator.flat)
-        if kernels is None:
+        if kernels is None or self._precision != precision.FLOAT32:
             return None
         game = native_game.compiled_game(self.loss, self.penalty, self.generator, self.discriminator)
         given = native_game.given(self.penalty, self.numbers, latents=latents, real=real, noise=noise)

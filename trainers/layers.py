@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainers.precision import unrounded
+
 NORMALISATION_EPSILON = 1e-5
 """Added to the variance, as torch.nn.BatchNorm does."""
 
@@ -68,7 +70,9 @@ class Affine:
     ) -> Tensor:
         """[R, batch, rows] -> [R, batch, columns]; takes its own of ``parameters``, which come in order.
 
-        ``spread`` turns products [R, batch, columns] into [R, batch', channels] before what follows the weight.
+        ``spread`` turns products [R, batch, columns] into [R, batch', channels] before what follows the weight. Where
+        products are rounded to bfloat16, outputs are so too unless something is added up before or after: pixels, the
+        statistics of batch normalisation, or few columns, whose products are never rounded.
         """
         weight = next(parameters)
         if self.spectral:
@@ -78,7 +82,7 @@ class Affine:
                 return narrow_affine(inputs, weight, next(parameters))
             if self.columns % ALIGNED == 0:
                 return torch.baddbmm(next(parameters), inputs, weight)
-        products = aligned_product(inputs, weight)
+        products = aligned_product(inputs, weight).to(weight.dtype)
         outputs = products if spread is None else spread(products)
         if self.normalised:
             return batch_norm(outputs, scale=next(parameters), shift=next(parameters))
@@ -127,8 +131,9 @@ class NarrowProduct(torch.autograd.Function):
 
 
 def narrow_affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """inputs [R, batch, rows] @ weight [R, rows, columns] + bias [R, 1, columns], for few columns."""
-    products: Tensor = NarrowProduct.apply(inputs, weight)  # type: ignore[no-untyped-call]
+    """inputs [R, batch, rows] @ weight [R, rows, columns] + bias [R, 1, columns], for few columns, never rounded."""
+    with unrounded(weight):
+        products: Tensor = NarrowProduct.apply(inputs.to(weight.dtype), weight)  # type: ignore[no-untyped-call]
     return products + bias
 
 
@@ -157,9 +162,10 @@ def spectrally_normalised(weight: Tensor) -> Tensor:
     from step to step and improves it once a step; here each call finds it anew, so that D is a function of its
     parameters alone and there is nothing more to save. A weight that is all zero stays so.
     """
-    left, right = leading_singular_vectors(weight.detach())
-    value = left.mT @ weight @ right
-    return weight / value.clamp_min(_TINY)
+    with unrounded(weight):
+        left, right = leading_singular_vectors(weight.detach())
+        value = left.mT @ weight @ right
+        return weight / value.clamp_min(_TINY)
 
 
 @torch.no_grad()

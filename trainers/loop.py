@@ -58,7 +58,8 @@ def advance(cohort: Cohort, step: int) -> None:
 
 def generator_step(cohort: Cohort, draws: Draws, place: int) -> None:
     """One step of Algorithm 1, or of another order of updates, on the minibatches at ``place`` of a block."""
-    UPDATES[cohort.program.updates](cohort, draws, place)
+    with cohort.training():
+        UPDATES[cohort.program.updates](cohort, draws, place)
     cohort.average_generator()
 
 

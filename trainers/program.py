@@ -12,7 +12,8 @@ class Program:
 
     ``target`` and ``networks`` are the study file's mappings with defaults filled in (``name`` and parameters).
     ``horizon`` counts generator steps; ``evaluations`` follow evaluation 0, which precedes training.
-    ``measurements`` are the optional groups that are on (``MeasurementInfo.group``).
+    ``measurements`` are the optional groups that are on (``MeasurementInfo.group``). ``precision`` is that of the
+    matrix products of training (precision.py).
     """
 
     loss: str
@@ -27,6 +28,7 @@ class Program:
     evaluations: int
     evaluation_samples: int
     measurements: tuple[str, ...] = ()
+    precision: str = "float32"
 
     @property
     def has_own_code(self) -> bool:

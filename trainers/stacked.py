@@ -16,6 +16,7 @@ from torch.nn.functional import leaky_relu
 from trainers import native
 from trainers.draws import Stream, generator
 from trainers.layers import Affine, maxout
+from trainers.precision import is_rounded
 
 ROW_MULTIPLE = 32
 """P is padded to this many floats, so that every member's row meets the same vector lanes at any position."""
@@ -123,7 +124,7 @@ class StackedMLP:
         """[R, batch, in] -> [R, batch, out]."""
         if self.plain and (outputs := self._natively(parameters, inputs)) is not None:
             return outputs
-        return self._ended(self.linear_outputs(parameters, inputs))
+        return self._ended(self.linear_outputs(parameters, inputs).to(parameters[0].dtype))
 
     def _ended(self, outputs: Tensor) -> Tensor:
         return torch.tanh(outputs) if self.bounded else outputs
@@ -136,13 +137,15 @@ class StackedMLP:
         return self._last(hidden, following)
 
     def _natively(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor | None:
-        """The outputs by compiled kernels; None where they are not in use, or do not serve.
+        """The outputs by compiled kernels; None where they are not in use, or do not serve (bfloat16).
 
         Where inputs and parameters both want gradients, a penalty is about to differentiate twice: left to torch.
         """
         first = parameters[0]
         kernels = native.serving(first, inputs)
-        if kernels is None or (first.requires_grad and inputs.requires_grad) or not self._in_rows(parameters):
+        if kernels is None or is_rounded(first) or not self._in_rows(parameters):
+            return None
+        if first.requires_grad and inputs.requires_grad:
             return None
         learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (inputs, *parameters))
         if not learns and inputs[0].is_contiguous():
