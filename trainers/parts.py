@@ -75,8 +75,9 @@ class Parts:
         rows = sum(padded_size(len(chunk), batch_size=whole.program.batch_size) for chunk in chunks)
         if rows > WORTH_CUTTING * self.rows and all(part.size <= self._at_once for part in before):
             return
-        whole.release_draws()
-        whole.static_step = None
+        for part in before:  # a recording holds its cohort, and would keep the GPU's memory until both are collected
+            part.release_draws()
+            part.static_step = None
         self._places, self._parts = chunks, [self._part(chunk) for chunk in chunks]
         for part in self._parts[1:]:
             part.records_beside = self._parts[0]
