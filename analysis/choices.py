@@ -76,15 +76,15 @@ def _part(frames: StudyFrames, factor: str, value: str) -> StudyFrames:
 
 
 def choice_rows(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """The table as text, row by row."""
+    """The table as text, row by row; ``orders`` hold the numbers that the page's columns are sorted by."""
     return [
         {
             "factor": row["factor"],
             "first": row["value_a"],
             "second": row["value_b"],
             "loss": row["loss"],
-            "success_a": _share(row, "success_a"),
-            "success_b": _share(row, "success_b"),
+            **{f"success_{side}": percent(row[f"success_{side}"]) for side in "ab"},
+            **{f"range_{side}": _range(row, f"success_{side}") for side in "ab"},
             "difference": points(row["difference"]),
             "joint": f"{points(row['low'])} to {points(row['high'])}",
             "unstable": f"{points(row['unstable_low'])} to {points(row['unstable_high'])}",
@@ -92,9 +92,17 @@ def choice_rows(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
             "verdict": short_verdict(row),
             "decided": bool(row["winner"]),
             "needed": row["seeds_note"] if pd.isna(row["seeds_needed"]) else f"about {int(row['seeds_needed'])}",
+            "orders": {name: _order(row[name]) for name in _SORTED},
         }
         for row in _records(tables)
     ]
+
+
+_SORTED = ("success_a", "success_b", "difference", "unstable_low", "p_holm", "seeds_needed")
+
+
+def _order(value: Any) -> str:
+    return "" if pd.isna(value) else f"{float(value):.6g}"
 
 
 def _records(tables: Mapping[str, pd.DataFrame]) -> Iterator[dict[Any, Any]]:
@@ -102,5 +110,5 @@ def _records(tables: Mapping[str, pd.DataFrame]) -> Iterator[dict[Any, Any]]:
         yield from tables[CHOICES].to_dict("records")
 
 
-def _share(row: Mapping[Any, Any], name: str) -> str:
-    return f"{percent(row[name])} ({percent_range(row[f'{name}_low'], row[f'{name}_high'])})"
+def _range(row: Mapping[Any, Any], name: str) -> str:
+    return percent_range(row[f"{name}_low"], row[f"{name}_high"])

@@ -185,7 +185,9 @@ def _choices(page: PageInput) -> list[str]:
     lines = [
         [
             f"{escaped(row['factor'])}: {escaped(row['second'])} {MINUS} {escaped(row['first'])}",
-            *(escaped(row[name]) for name in ("loss", "success_a", "success_b", "difference", "joint", "p_holm")),
+            escaped(row["loss"]),
+            *(f"{escaped(row[f'success_{side}'])} ({escaped(row[f'range_{side}'])})" for side in "ab"),
+            *(escaped(row[name]) for name in ("difference", "joint", "p_holm")),
             *(escaped(row[name], limit=200) for name in ("verdict", "needed")),
         ]
         for row in rows

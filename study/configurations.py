@@ -16,12 +16,11 @@ from study.entries import LossEntry
 from study.factors import Scalar
 from study.measured import fid_problems, jacobian_problems
 from study.model_rules import without_absent
-from study.precision_rules import FLOAT32
 from study.problems import SpecError
 from study.sections import Budget
 from study.spec import StudySpec
 from study.user_code import code_of
-from trainers.catalogue import MEMBER_NUMBERS
+from trainers.catalogue import FLOAT32, MEMBER_NUMBERS
 from trainers.measurement import groups_on
 from trainers.program import Member, Program
 

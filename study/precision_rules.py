@@ -6,9 +6,8 @@ from study.design import Design
 from study.errors import BadInput
 from study.problems import Problems
 from study.sections import Resources
+from trainers.catalogue import BFLOAT16, FLOAT32, TF32
 from trainers.catalogue_dirac import NAME as DIRAC
-
-FLOAT32, TF32, BFLOAT16 = "float32", "tf32", "bfloat16"
 
 
 def check_precision(design: Design, resources: Resources, problems: Problems) -> None:

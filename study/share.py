@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from study.errors import WorkFailed
 from study.sections import Resources
+from trainers.catalogue import TF32
 
 TRIALS_PER_GPU = 4
 """The most that share one GPU unasked: the networks of stability studies are small, their memory is not endless."""
@@ -99,7 +100,7 @@ def require_kernels() -> None:
 
 def require_precision(precisions: Collection[str], share: Share, *, device: str) -> None:
     """Raises WorkFailed where a study trains in TF32 and its trials would get no GPU."""
-    if "tf32" in precisions and share.gpus == 0 and device != "cuda":
+    if TF32 in precisions and share.gpus == 0 and device != "cuda":
         raise WorkFailed(
             "precision: tf32 needs a GPU for every trial and here a trial gets none; run it where Ray sees GPUs "
             "(or say resources.gpus_per_trial), or write float32 or bfloat16"

@@ -248,9 +248,8 @@ def run_cohort(
         report({"complete": 1.0, "checkpointed_step": found.generator_step})
         return ""
     configurations = plan.by_key
-    run = open_cohort(folder, configurations, planned, found, device=device, watch=watch)
-    if device.startswith("cuda"):
-        run.at_once = members_at_once(run.cohort.program, run.cohort.size, room_bytes=gpu_room_bytes(gpus))
+    room_bytes = gpu_room_bytes(gpus) if device.startswith("cuda") else None
+    run = open_cohort(folder, configurations, planned, found, device=device, watch=watch, room_bytes=room_bytes)
     target_id = configurations[planned.members[0][0]].target_id
     judge = Judge.load(folder.judge_file(target_id), device=device)
     climb = Climb(folder, plan, run, report, frozenset(rungs))
@@ -267,10 +266,16 @@ def open_cohort(
     *,
     device: str,
     watch: Watch,
+    room_bytes: int | None = None,
 ) -> CohortRun:
-    """The cohort as its newest valid checkpoint left it, or new."""
+    """The cohort as its newest valid checkpoint left it, or new.
+
+    ``room_bytes`` is what it may take of the device's memory, where that is limited: it then trains in parts, or is
+    refused (CohortTooLargeError) before anything of it is there.
+    """
     members = [configurations[key].member(replicate) for key, replicate in planned.members]
     program = configurations[planned.members[0][0]].program()
+    at_once = None if room_bytes is None else members_at_once(program, len(members), room_bytes=room_bytes)
     rows = [(key, replicate, member.seed) for (key, replicate), member in zip(planned.members, members, strict=True)]
     if found is None:
         cohort = Cohort.start(program, members, device=device)
@@ -293,7 +298,7 @@ def open_cohort(
             updates=program.updates,
         )
     known = joined(() if found is None else found.environments, environment(device))
-    return CohortRun(folder, planned, cohort, history, watch, environments=known)
+    return CohortRun(folder, planned, cohort, history, watch, environments=known, at_once=at_once)
 
 
 def drive(run: CohortRun, judge: Judge, *, pace: Pace, climb: Climb) -> str:

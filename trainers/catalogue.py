@@ -177,6 +177,9 @@ PRESETS: Mapping[str, Mapping[str, str | float]] = MappingProxyType(
     }
 )
 
+FLOAT32, TF32, BFLOAT16 = "float32", "tf32", "bfloat16"
+"""Precisions of the matrix products of training."""
+
 FACTORS: Mapping[str, Parameter] = MappingProxyType(
     {
         p.name: p
@@ -211,7 +214,7 @@ FACTORS: Mapping[str, Parameter] = MappingProxyType(
             Parameter(
                 name="precision",
                 kind="choice",
-                choices=("float32", "tf32", "bfloat16"),
+                choices=(FLOAT32, TF32, BFLOAT16),
                 meaning="of the matrix products of training (float32 unless given); tf32 needs a GPU",
             ),
         )

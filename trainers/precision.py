@@ -11,7 +11,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-FLOAT32, TF32, BFLOAT16 = "float32", "tf32", "bfloat16"
+from trainers.catalogue import BFLOAT16, FLOAT32, TF32
+
+__all__ = ["BFLOAT16", "FLOAT32", "TF32", "is_rounded", "require", "rounded", "switched", "unrounded"]
 
 _FIRST_WITH_TF32 = (8, 0)
 """Compute capability of the first GPUs whose matrix units have TF32."""
