@@ -151,15 +151,17 @@ def player(watch: Stopwatch, *, aside: Path) -> type[Attempt]:
             watch.seconds["before_attempt"] = time.perf_counter()
             super().__init__(*arguments, **more)
 
-        def _train(self, tracker: Any) -> None:
+        def _train(self) -> None:
+            with watch.of("references_s"):
+                self._measure_references()
             with watch.of("opening_s"):
+                tracker = self._get_ready()
                 tracker.opened()
             self._progress.enter(TRAINING)
             with watch.of("events_s"):
                 events(self, tracker, aside=aside)
 
-    for part, name in (("files_s", "_write_files"), ("references_s", "_prepare")):
-        setattr(Player, name, watch.timed(part, getattr(Attempt, name)))
+    Player._write_files = watch.timed("files_s", Attempt._write_files)  # type: ignore[method-assign]
     return Player
 
 

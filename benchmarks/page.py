@@ -22,6 +22,12 @@ def shapes_table(found: dict[str, Any]) -> str:
             rows.append([of, name, f"{rate['best']:,.0f}", f"{rate['median']:,.0f}", share])
         bound = f"torch's batched product, {shape['bmm_gflops']:.0f} GFLOP/s"
         rows.append([f"{shape['width']}, batch {shape['batch']}", bound, f"{shape['bmm_ceiling']:,.0f}", "", "100%"])
+        if "peak_ceiling" in shape:
+            share = f"{shape['peak_ceiling'] / shape['bmm_ceiling']:.0%}"
+            bound = f"the core's multiply-adds, {shape['peak_gflops']:.0f} GFLOP/s"
+            rows.append(
+                [f"{shape['width']}, batch {shape['batch']}", bound, f"{shape['peak_ceiling']:,.0f}", "", share]
+            )
     return table(["width", "what, members", "best", "median", "of torch's products"], rows)
 
 

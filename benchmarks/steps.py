@@ -5,8 +5,13 @@ With torch and numpy alone: gpu_check.py runs from here where nothing else is in
 
 from __future__ import annotations
 
+import platform
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -134,6 +139,18 @@ def interleaved(
             run()
             taken[name].append((_now(device) - began) / BLOCK_STEPS)
     return {name: {"best_s": min(times), "median_s": median(times)} for name, times in taken.items()}
+
+
+def multiply_add_peak() -> float | None:
+    """FLOP/s of float32 multiply-adds on one thread, by peak.c; None without a C compiler, or off x86."""
+    compiler = shutil.which("cc")
+    if compiler is None or platform.machine() not in ("x86_64", "AMD64"):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        built = str(Path(folder) / "peak")
+        source = str(Path(__file__).with_name("peak.c"))
+        subprocess.run([compiler, "-O3", "-march=native", "-std=gnu11", source, "-o", built], check=True)
+        return 1e9 * float(subprocess.run([built], check=True, capture_output=True, text=True).stdout)
 
 
 def _now(device: str) -> float:

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.throughput [--rounds 9] [--json FILE]
 
-One thread. Contenders run interleaved in one process, beside a loop over single replicates, the same step in JAX
-where that is installed, and torch's own batched product, which bounds what torch can do.
+One thread. Contenders run interleaved in one process, beside a loop over single replicates and the same step in JAX
+where that is installed. Two bounds: torch's own batched product, for what torch can do, and the core's multiply-adds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from benchmarks.steps import Contender, ceiling, cohort_steps, interleaved, machine, program, single_steps, step_flops
+from benchmarks.steps import (
+    Contender,
+    ceiling,
+    cohort_steps,
+    interleaved,
+    machine,
+    multiply_add_peak,
+    program,
+    single_steps,
+    step_flops,
+)
 
 SHAPES = ((64, 128), (128, 256))
 SIZES = (16, 32)
@@ -72,13 +82,14 @@ def by_shape(*, width: int, batch: int, rounds: int) -> dict[str, Any]:
             name = f"jax {size}" if draws else f"jax {size}, draws given"
             contenders[name] = jax_step.contender(members=size, width=width, batch=batch, draws=draws)
             sizes[name] = size
-    bound = ceiling(size=16, width=width, batch=batch)
+    bound, peak = ceiling(size=16, width=width, batch=batch), multiply_add_peak()
     return {
         "width": width,
         "batch": batch,
         "mflop_per_step": step_flops(of) / 1e6,
         "bmm_gflops": bound / 1e9,
         "bmm_ceiling": bound / step_flops(of),
+        **({"peak_gflops": peak / 1e9, "peak_ceiling": peak / step_flops(of)} if peak else {}),
         "replicate_steps_per_s": rates(interleaved(contenders, rounds=rounds), sizes),
     }
 

@@ -26,8 +26,7 @@ QUICKSTART = ROOT / "studies/quickstart.yaml"
 
 PARTS: Mapping[str, str] = {
     "planning_s": "imports, validation, plan",
-    "references_s": "references and judge",
-    "ray_start_s": "Ray starts and MLflow opens, until the first trial's process trains",
+    "start_s": "Ray starts, references are measured, MLflow opens, until the first trial's process trains",
     "training_s": "training: first trial's start to last trial's end",
     "ray_end_s": "Tune's end and Ray's shutdown",
     "mlflow_s": "the last results go to MLflow",
@@ -35,7 +34,7 @@ PARTS: Mapping[str, str] = {
 }
 """Parts of a run's wall time, in order."""
 
-_ENTERED = ("measuring the references", "starting Ray and opening MLflow", "sending the last results to MLflow")
+_ENTERED = ("starting Ray, measuring the references, opening MLflow", "sending the last results to MLflow")
 _ENDED = "replicates ended"
 
 
@@ -100,10 +99,10 @@ def trials(study: Path) -> list[tuple[float, float]]:
 
 def split(run: Watched, study: Path, *, cores: int) -> dict[str, float]:
     """Seconds of each of PARTS, their sum ``wall_s``, the share that is not training, and how busy the cores were."""
-    references, ray, sending = (run.at(text) for text in _ENTERED)
+    starting, sending = (run.at(text) for text in _ENTERED)
     claimed = trials(study)
     first, last = min(began for began, _ in claimed), max(ended for _, ended in claimed)
-    marks = (run.began, references, ray, first, last, sending, run.at(_ENDED), run.ended)
+    marks = (run.began, starting, first, last, sending, run.at(_ENDED), run.ended)
     seconds = {name: after - before for name, before, after in zip(PARTS, marks, marks[1:], strict=False)}
     busy = sum(ended - began for began, ended in claimed) / (cores * (last - first))
     return {**seconds, "wall_s": run.wall_s, "not_training": 1 - seconds["training_s"] / run.wall_s, "busy": busy}

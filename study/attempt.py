@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
-from study.errors import BadInput, WorkFailed
+from study.beside import beside
+from study.errors import WorkFailed
 from study.folder import StudyFolder, write_atomic, write_json
 from study.interruption import Interrupted, Interruption
 from study.launches import launch_id
@@ -17,14 +18,14 @@ from study.offline import Nowhere, require_answer
 from study.plan import make_plan
 from study.progress import TRAINING, Ledger, Progress, work_of
 from study.protocol import phase_of
-from study.ray_doorway import any_node_alive, ray_session, studies_on_cluster, total_resources
+from study.ray_doorway import (
+    any_node_alive,
+)
 from study.rungs import was_stopped
-from study.search_rules import REDUCTION_FACTOR, rung_evaluations
-from study.share import FairShare, Share, queued_share, require_kernels, require_precision, require_room, share_of
 from study.tally import Tally
+from study.terms import Terms
 
 if TYPE_CHECKING:
-    from ray.tune.schedulers import TrialScheduler
     from ray.tune.search import Searcher
     from rich.console import Console
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _DRAIN_S = 60.0
 _HURRIED_S = 2.5
+_PATIENCE_S = 5.0
 _PUBLISH_EVERY_S = 2.0
 
 
@@ -52,6 +54,7 @@ class Attempt:
         console: Console | None,
     ) -> None:
         self._folder, self._spec, self._record = folder, spec, record
+        self._terms = Terms(folder=folder, spec=spec, record=record, number=number)
         self._whole, self._number = plan, number
         plan = self._plan = plan.of_launch(number)
         ledger = Ledger(work=work_of(plan), to_come=plan.to_come, members_to_come=plan.declared_replicates)
@@ -78,7 +81,9 @@ class Attempt:
         with self._progress, self._interruption:
             try:
                 self._write_files()
-                self._prepare()
+                self._look_for_mlflow()
+                if any(any(self._folder.cohort(entry.cohort).glob("checkpoint-*")) for entry in self._plan.cohorts):
+                    self._look_back()
                 self._track_and_train()
             except Interrupted:
                 return
@@ -95,14 +100,30 @@ class Attempt:
         for entry in self._plan.cohorts:
             folder.failure_file(entry.cohort).unlink(missing_ok=True)  # a resume tries failed cohorts again
 
-    def _prepare(self) -> None:
-        self._progress.enter("measuring the references")
+    def _look_for_mlflow(self) -> None:
+        """A first look whether MLflow answers: nothing is measured, and Ray is not started, for nothing."""
+        if self._record["offline"]:
+            self._progress.note(f"offline: MLflow is told nothing; `ganstudy sync {self._spec.study}` sends it later")
+            return
+        from study.mlflow_client import readable_uri, set_client_defaults
+
+        set_client_defaults()  # here, not in the thread that opens it: Ray's libraries read the environment meanwhile
+        uri = self._record["tracking_uri"]
+        require_answer(uri, shown=readable_uri(uri))
+
+    def _look_back(self) -> None:
+        """What an earlier attempt left: perhaps nothing remains to be trained, and Ray is not needed."""
+        self._progress.enter("looking at what has ended")
+        self._measure_references()
+        for entry in self._plan.cohorts:
+            self._look_at(entry.cohort)
+
+    def _measure_references(self) -> None:
+        """What is missing of judges and reference numbers; later calls find them."""
         from study.reference import prepare_references
 
         # a search varies no target: a stand-in for what it will choose has the same
         prepare_references(self._folder, self._plan if self._plan.configurations else make_plan(self._spec, workers=1))
-        for entry in self._plan.cohorts:
-            self._look_at(entry.cohort)
 
     def _look_at(self, cohort: str) -> None:
         """Takes an ended cohort into the ledger, and names checkpoints that were damaged."""
@@ -115,58 +136,66 @@ class Attempt:
             self._progress.ledger.finished(cohort, self._tally.judge(cohort, found.checkpoint, failed=False))
 
     def _track_and_train(self) -> None:
-        from study.tracking import BackgroundTracker
-
-        background = self._tracker = BackgroundTracker(self._writer())
-        background.open(launch=launch_id(self._folder, self._number))  # takes seconds, and so does Ray: both at once
-        self._interruption.last_words = lambda: background.close("KILLED", timeout_s=1.0)
         status = "KILLED"
         try:
-            background.sync()  # an earlier driver may have died between a checkpoint and the sending
-            self._train(background)
+            self._train()
             status = self._status()
-            if not self.interrupted and not self._record["offline"]:
+            if self._tracker and not self.interrupted and not self._record["offline"]:
                 self._progress.enter("sending the last results to MLflow")
-                background.deliver(_DRAIN_S, give_up=lambda: self.interrupted)
+                self._tracker.deliver(_DRAIN_S, give_up=lambda: self.interrupted)
         finally:
-            background.close(status, timeout_s=_HURRIED_S if self.interrupted else _DRAIN_S)
-            if background.trouble:
-                self._progress.note(f"{background.trouble}; `ganstudy sync {self._spec.study}` sends the rest")
+            if self._tracker:
+                self._take_leave(self._tracker, status)
+
+    def _take_leave(self, tracker: BackgroundTracker, status: str) -> None:
+        tracker.close(status, timeout_s=_HURRIED_S if self.interrupted else _DRAIN_S)
+        if tracker.trouble:
+            self._progress.note(f"{tracker.trouble}; `ganstudy sync {self._spec.study}` sends the rest")
+
+    def _get_ready(self) -> BackgroundTracker:
+        """References are measured, then MLflow begins to open: all that training needs and Ray does not."""
+        self._measure_references()
+        if self.interrupted:  # nothing may be opened any more that nobody would close
+            raise Interrupted(self._interruption.reason)
+        from study.tracking import BackgroundTracker
+
+        tracker = self._tracker = BackgroundTracker(self._writer())
+        tracker.open(launch=launch_id(self._folder, self._number))
+        self._interruption.last_words = lambda: tracker.close("KILLED", timeout_s=1.0)
+        tracker.sync()  # an earlier driver may have died between a checkpoint and the sending
+        return tracker
 
     def _writer(self) -> Tracker | Nowhere:
-        """What tells MLflow, after a first look whether it answers: Ray is not started for nothing."""
-        from study.mlflow_client import readable_uri
-
+        """What tells MLflow."""
         if self._record["offline"]:
-            self._progress.note(f"offline: MLflow is told nothing; `ganstudy sync {self._spec.study}` sends it later")
             return Nowhere()
-        uri = self._record["tracking_uri"]
-        require_answer(uri, shown=readable_uri(uri))
-        return make_tracker(self._folder, self._spec, self._whole, uri, number=self._number)
+        return make_tracker(self._folder, self._spec, self._whole, self._record["tracking_uri"], number=self._number)
 
-    def _train(self, tracker: BackgroundTracker) -> None:
+    def _train(self) -> None:
         cohorts = [entry.cohort for entry in self._plan.cohorts if entry.cohort not in self._progress.ledger.ended]
         if not cohorts and not self._plan.to_come:
             self._progress.enter("opening MLflow")
-            tracker.opened()
+            self._get_ready().opened()
             self._progress.note("nothing is left to train")
             return
-        self._progress.enter("starting Ray and opening MLflow")
-        cpus = self._spec.resources.cpus_per_trial
-        with ray_session(
-            self._record["address"], log=self._folder.tune / "ray.log", cpus_per_trial=cpus, study=self._spec.study
-        ) as cluster:
-            self._interruption.install()  # ray.init took SIGTERM
-            tracker.opened()
-            self._progress.enter(TRAINING)
-            self._fit(tracker, cohorts, cluster)
+        self._progress.enter("starting Ray, measuring the references, opening MLflow")
+        ready = beside(self._get_ready, name="getting ready")  # Ray takes seconds to start, most of them waiting
+        try:
+            with self._terms.ray(trials=len(cohorts) + self._plan.to_come) as cluster:
+                self._interruption.install()  # ray.init took SIGTERM
+                tracker = ready.result()
+                tracker.opened()
+                self._progress.enter(TRAINING)
+                self._fit(tracker, cohorts, cluster)
+        finally:
+            wait([ready], timeout=_PATIENCE_S)  # it ends soon: then what it opened is closed
 
     def _fit(self, tracker: BackgroundTracker, cohorts: list[str], cluster: Mapping[str, float]) -> None:
         from study.listener import Listener
         from study.search import build_tuner
         from study.trainable import trainable
 
-        share, limit = self._share(cluster)
+        share, limit = self._terms.share(cluster, self._plan, note=self._progress.note)
         listener = Listener(
             progress=self._progress,
             tracker=tracker,
@@ -179,10 +208,10 @@ class Attempt:
         )
         tuner = build_tuner(
             trainable,
-            constants=self._constants(cpus=share.cpus, gpus=share.gpus),
+            constants=self._terms.told(share),
             searcher=self._searcher(cohorts, limit),
             trials=len(cohorts) + self._plan.to_come,
-            scheduler=self._scheduler(),
+            scheduler=self._terms.scheduler(self._plan),
             share=share,
             storage=self._folder.tune,
             attempt=self._record["attempt"],
@@ -210,21 +239,6 @@ class Attempt:
         suggestions = open_search(self._folder, self._spec, self, ended=self._progress.ledger.ended)
         return EqualBudgets(suggestions, book=self, unfinished=cohorts, stopping=self._interruption.poll, limit=limit)
 
-    def _scheduler(self) -> TrialScheduler | None:
-        """What may end a cohort early; in a later launch nothing does."""
-        scheduler, evaluations = self._spec.scheduler, self._spec.budget.evaluations
-        if scheduler.name != "asha" or self._number > 1:
-            return None
-        from study.early_stopping import RungScheduler
-
-        return RungScheduler(
-            self._folder,
-            [entry.cohort for entry in self._plan.cohorts],
-            first=rung_evaluations(scheduler, evaluations)[0],
-            evaluations=evaluations,
-            reduction_factor=float(scheduler.reduction_factor or REDUCTION_FACTOR),
-        )
-
     @property
     def plan(self) -> Plan:
         """As it is now: an adaptive search makes it grow."""
@@ -244,41 +258,6 @@ class Attempt:
     def value(self, cohort: str) -> float | None:
         """What the search is told of an ended cohort; None where it has not ended, or failed."""
         return self._tally.value(cohort, Objective.from_plain(self._spec.search.objective))
-
-    def _share(self, cluster: Mapping[str, float]) -> tuple[Share, Callable[[], int]]:
-        """What a trial gets, and how many may be under way; a cluster may grow, and may be used by other studies."""
-        resources = self._spec.resources
-        share = share_of(cluster, resources)
-        require_precision(self._spec.design.precisions, share, device=resources.device)
-        if self._record["address"] is None:
-            require_room(share, cluster, device=resources.device)
-            if resources.kernels == "native":
-                require_kernels()
-            return share, lambda: share.concurrent
-        fair = FairShare(studies=studies_on_cluster, slots=lambda: share_of(total_resources(), resources).concurrent)
-        if share.gpus == 0 and resources.device == "auto":
-            self._progress.note("the cluster has no GPU: trials train on CPU")
-        return queued_share(share, resources, cohorts=len(self._plan.cohorts) + self._plan.to_come), fair
-
-    def _constants(self, *, cpus: float, gpus: float) -> dict[str, Any]:
-        """What every trial is told, as plain JSON."""
-        return {
-            "home": str(self._folder.home),
-            "study": self._spec.study,
-            "attempt": self._record["attempt"],
-            "import_path": self._record["import_path"],
-            "data_folder": self._record["data_folder"],
-            "device": self._spec.resources.device,
-            "kernels": self._spec.resources.kernels or "torch",
-            "cpus": cpus,
-            "gpus": gpus,
-            "checkpoint_every_s": checkpoint_every_s(),
-            "rungs": self._rungs(),
-        }
-
-    def _rungs(self) -> list[int]:
-        """The evaluations at which a cohort waits for a verdict; none in a later launch."""
-        return list(rung_evaluations(self._spec.scheduler, self._spec.budget.evaluations)) if self._number == 1 else []
 
     def _outcomes(self, cohort: str) -> Counter[str]:
         return self._tally.state(cohort).outcomes
@@ -314,22 +293,11 @@ class Attempt:
         )
 
 
-def checkpoint_every_s() -> float:
-    """Seconds between checkpoints: $GANSTUDY_CHECKPOINT_EVERY_S (for machines that vanish early), at most 60."""
-    text = os.environ.get("GANSTUDY_CHECKPOINT_EVERY_S", "60")
-    try:
-        return min(60.0, max(0.1, float(text)))
-    except ValueError as problem:
-        raise BadInput(f"GANSTUDY_CHECKPOINT_EVERY_S must be a number of seconds, got {text!r}") from problem
-
-
 def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri: str, *, number: int = 1) -> Tracker:
     """The MLflow writer of one launch of a study whose references were made."""
-    from study.mlflow_client import set_client_defaults
     from study.reference import read_references
     from study.tracking import Tracker
 
-    set_client_defaults()  # here, not in the thread that opens it: Ray's libraries read the environment meanwhile
     return Tracker(
         folder.root,
         plan=plan,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import os
 import sys
 import traceback
@@ -290,6 +292,7 @@ def _table(path: Path) -> StudyFrames:
 
 def main() -> NoReturn:
     """The console entry: every exception becomes an exit code and one readable message."""
+    atexit.register(gc.freeze)  # what libraries made ends with the process: to look through it all takes a second
     try:
         app()
     except BadInput as problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -32,6 +33,9 @@ _QUIET = {
 STUDY = "ganstudy.study"
 """What a job's metadata says of the study that it runs."""
 
+THREADS = "GANSTUDY_WORKER_THREADS"
+"""Tells ``study.worker`` how many threads a trial's libraries get where the user has not said: one for each core."""
+
 PROBE_S = 5.0
 _TOO_BUSY = "timed out during startup"
 
@@ -40,7 +44,7 @@ _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 def worker_environment(*, cpus: float) -> dict[str, str]:
-    """What trials find in their environment where the user has not set it: as many threads as the trial has cores."""
+    """What trials on a cluster find in their environment: the user's threads, else as many as the trial has cores."""
     return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, int(cpus))))}
 
 
@@ -60,12 +64,13 @@ def prepare_environment(home: Path) -> None:
 
 @contextlib.contextmanager
 def ray_session(
-    address: str | None, *, log: Path, cpus_per_trial: float = 1.0, study: str = ""
+    address: str | None, *, log: Path, cpus_per_trial: float = 1.0, trials: int | None = None, study: str = ""
 ) -> Iterator[dict[str, float]]:
     """A Ray of our own on this machine (``address=None``), or the cluster at ``address``; yields its resources.
 
-    What Ray prints goes to the file ``log``: our stdout is for results. Workers get ``worker_environment``. A cluster
-    is told which ``study`` this driver runs, for the others to share it fairly.
+    Our own has the cores that so many ``trials`` at once need, all unless given, and a warmed process for each core.
+    What Ray prints goes to the file ``log``: our stdout is for results. A cluster is told ``worker_environment``, and
+    which ``study`` this driver runs, for the others to share it fairly.
     Uses the Ray of a process that already joined one, and leaves that one running.
     Raises WorkFailed when the cluster cannot be reached.
     """
@@ -79,12 +84,37 @@ def ray_session(
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file, contextlib.redirect_stdout(file), _only_errors_logged():
-            _start(address, temporary, workers=worker_environment(cpus=cpus_per_trial), study=study)
+            if address is None:
+                _start_here(temporary, cpus_per_trial, trials)
+            else:
+                _join(address, workers=worker_environment(cpus=cpus_per_trial), study=study)
             yield total_resources()
     finally:
         _shutdown()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def processes_at_hand() -> Iterator[None]:
+    """Within it Tune's trials take the processes that a Ray of our own started and warmed while the driver got ready.
+
+    Tune gives each trial variables of the driver's environment, which those have inherited, and one more for a library
+    that we do not use. Ray would start a new process for them: three seconds. A Tune without these names starts slower.
+    """
+    from ray.tune.execution import class_cache
+
+    kept = {name: getattr(class_cache, name) for name in _TUNE_ADDS if hasattr(class_cache, name)}
+    for name, value in kept.items():
+        setattr(class_cache, name, type(value)())
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(class_cache, name, value)
+
+
+_TUNE_ADDS = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
 
 
 def any_node_alive() -> bool:
@@ -177,40 +207,62 @@ def _shutdown() -> None:
             gc.enable()
 
 
-def _start(address: str | None, temporary: Path | None, *, workers: dict[str, str], study: str) -> None:
+_QUIETLY: Mapping[str, Any] = {
+    "configure_logging": True,
+    "logging_level": logging.CRITICAL,
+    "log_to_driver": False,
+}
+
+
+def _join(address: str, *, workers: dict[str, str], study: str) -> None:
     import ray
     from ray.job_config import JobConfig
 
-    quiet = {"configure_logging": True, "logging_level": logging.CRITICAL, "log_to_driver": False}
-    try:
-        if address is None:
-            with _environment(workers):  # inherited from the raylet; a runtime_env would not use the workers at hand
-                _start_here(temporary, quiet)
-        else:
-            _require_listener(address)
-            told = (
-                {STUDY: study} if study and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ else {}
-            )  # a submission's is told
-            ray.init(address=address, runtime_env={"env_vars": workers}, job_config=JobConfig(metadata=told), **quiet)
-    except Exception as problem:  # Ray raises plain ones, too: "The current node timed out during startup"
-        where = f"the Ray cluster at {address}" if address else "Ray on this machine"
-        mode = os.environ.get("RAY_AUTH_MODE", "unset")
-        hint = f" (RAY_AUTH_MODE is {mode}; a cluster with tokens needs RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
-        raise WorkFailed(f"{where} cannot be reached: {problem}{hint if address else ''}") from problem
+    told = {STUDY: study} if study and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ else {}  # a submission's is told
+    with _readable_failures(f"the Ray cluster at {address}", hint=True):
+        _require_listener(address)
+        ray.init(address=address, runtime_env={"env_vars": workers}, job_config=JobConfig(metadata=told), **_QUIETLY)
 
 
-def _start_here(temporary: Path | None, quiet: Mapping[str, Any]) -> None:
+def _start_here(temporary: Path | None, cpus_per_trial: float, trials: int | None) -> None:
     """A Ray of our own; one more try where the machine was too busy for the 30 s that Ray gives its own start."""
     import ray
 
-    for tries_left in (1, 0):
-        try:
-            ray.init(address="local", num_cpus=local_cpus(), include_dashboard=False, _temp_dir=str(temporary), **quiet)
-            return
-        except Exception as problem:
-            if not tries_left or _TOO_BUSY not in str(problem):
-                raise
-            _shutdown()
+    here = local_cpus()
+    cores = here if trials is None else max(1, min(here, math.ceil(trials * cpus_per_trial)))
+    warm = {"RAY_preload_python_modules": "study.worker", THREADS: str(max(1, int(cpus_per_trial)))}
+    with _readable_failures("Ray on this machine"), _environment(warm):
+        for tries_left in (1, 0):
+            try:
+                ray.init(address="local", num_cpus=cores, include_dashboard=False, _temp_dir=str(temporary), **_QUIETLY)
+                return
+            except Exception as problem:
+                if not tries_left or _TOO_BUSY not in str(problem):
+                    raise
+                _shutdown()
+
+
+@contextlib.contextmanager
+def _readable_failures(where: str, *, hint: bool = False) -> Iterator[None]:
+    """Ray raises plain exceptions, too: "The current node timed out during startup"."""
+    try:
+        yield
+    except Exception as problem:
+        mode = os.environ.get("RAY_AUTH_MODE", "unset")
+        told = f" (RAY_AUTH_MODE is {mode}; a cluster with tokens needs RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
+        raise WorkFailed(f"{where} cannot be reached: {problem}{told if hint else ''}") from problem
+
+
+@contextlib.contextmanager
+def _environment(added: Mapping[str, str]) -> Iterator[None]:
+    """What Ray's processes are to inherit and ours is to forget; what the user has set stays."""
+    new = {name: value for name, value in added.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
 
 
 def _require_listener(address: str) -> None:
@@ -218,20 +270,6 @@ def _require_listener(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S).close()
-
-
-@contextlib.contextmanager
-def _environment(added: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                os.environ.pop(name, None)
 
 
 def _temporary_folder() -> Path:

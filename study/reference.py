@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,7 +66,7 @@ def _build(path: Path, configuration: Configuration) -> Mapping[str, object]:
     target, groups = build_target(configuration.target), configuration.measurements
     judge = build_judge(target, evaluation_samples=int(samples), groups=groups)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_name(f"{path.stem}-{secrets.token_hex(4)}.tmp")
     judge.save(temporary)
     digest = _digest(temporary)
     temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What Ray's processes are started with, and how Ray is left. No Ray runs here."""
+"""What Ray's processes are started with, and how Ray is left. One test runs Ray."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import contextlib
 import gc
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from study import ray_doorway
 from study.errors import WorkFailed
-from study.ray_doorway import local_resources, ray_session, worker_environment
+from study.ray_doorway import (
+    THREADS,
+    local_resources,
+    processes_at_hand,
+    ray_session,
+    worker_environment,
+)
 
 
 @pytest.fixture
@@ -41,14 +49,81 @@ class Cycle:
         self.itself = self
 
 
-def test_workers_on_this_machine_inherit_their_threads(fake_ray: dict[str, object], tmp_path: Path) -> None:
+def test_workers_on_this_machine_are_warmed_with_their_threads(fake_ray: dict[str, object], tmp_path: Path) -> None:
     before = dict(os.environ)
     with ray_session(None, log=tmp_path / "ray.log", cpus_per_trial=2) as cluster:
         assert cluster == {"CPU": 2.0}
         assert dict(os.environ) == before, "ours are not changed"
     inherited = fake_ray["inherited"]
     assert isinstance(inherited, dict)
-    assert inherited["OMP_NUM_THREADS"] == "2"
+    assert {name: inherited[name] for name in inherited.keys() - before.keys()} == {
+        "RAY_preload_python_modules": "study.worker",
+        "GANSTUDY_WORKER_THREADS": "2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("here", "cpus_per_trial", "trials", "cores"),
+    [(64, 1.0, 3, 3), (64, 2.5, 3, 8), (2, 1.0, 40, 2), (4, 0.5, 1, 1), (4, 8.0, 1, 4), (4, 1.0, None, 4)],
+)
+def test_our_ray_has_the_cores_that_the_trials_need(
+    fake_ray: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    here: int,
+    cpus_per_trial: float,
+    trials: int | None,
+    cores: int,
+) -> None:
+    """Each core has a process with torch in it: a large machine is not filled for a small study."""
+    monkeypatch.setattr(ray_doorway, "local_cpus", lambda: here)
+    with ray_session(None, log=tmp_path / "ray.log", cpus_per_trial=cpus_per_trial, trials=trials):
+        pass
+    arguments = fake_ray["arguments"]
+    assert isinstance(arguments, dict)
+    assert arguments["num_cpus"] == cores
+
+
+@pytest.mark.parametrize(("told", "users", "threads"), [("1", None, 1), ("2", None, 2), ("1", "2", 2), (None, None, 1)])
+def test_a_workers_libraries_are_loaded_with_its_threads(told: str | None, users: str | None, threads: int) -> None:
+    """torch and BLAS read them once, when they are loaded."""
+    code = "import study.worker, torch, threadpoolctl as t; print(torch.get_num_threads(), "
+    code += "*[pool['num_threads'] for pool in t.threadpool_info() if pool['user_api'] == 'blas'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {name: value for name, value in ((THREADS, told), ("OMP_NUM_THREADS", users)) if value}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert set(map(int, said.stdout.split())) == {threads}
+
+
+@pytest.mark.slow
+def test_a_trial_takes_the_process_that_was_warmed_for_it(tmp_path: Path) -> None:
+    """With Tune as it is, Ray starts another one, and the study waits until that has imported torch."""
+    import psutil
+    from ray import tune
+    from ray.tune import RunConfig, Tuner
+
+    def trial(config: dict[str, object]) -> None:
+        tune.report({"process": os.getpid(), "warm": float("study.trainable" in sys.modules)})
+
+    with ray_session(None, log=tmp_path / "ray.log", trials=1), processes_at_hand():
+        warmed: list[int] = []
+        while not warmed:
+            inside = psutil.Process().children(recursive=True)
+            warmed = [one.pid for one in inside if one.cmdline()[:1] == ["ray::IDLE"]]
+        [result] = Tuner(trial, run_config=RunConfig(storage_path=str(tmp_path), verbose=0)).fit()
+    assert result.metrics, str(result.error)
+    assert (result.metrics["process"], result.metrics["warm"]) == (warmed[0], 1.0)
+
+
+def test_tune_is_left_as_it_was() -> None:
+    from ray.tune.execution import class_cache
+
+    before = (dict(class_cache.DEFAULT_ENV_VARS), set(class_cache.ENV_VARS_TO_PROPAGATE))
+    with contextlib.suppress(ZeroDivisionError), processes_at_hand():
+        assert not class_cache.DEFAULT_ENV_VARS
+        assert not class_cache.ENV_VARS_TO_PROPAGATE
+        raise ZeroDivisionError
+    assert before == (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
 
 
 def test_workers_of_a_cluster_are_told(
@@ -94,7 +169,7 @@ def test_a_start_that_took_too_long_on_a_busy_machine_is_tried_once_more(
     tried: list[str] = []
 
     def init(**arguments: object) -> None:
-        tried.append(os.environ["OMP_NUM_THREADS"])
+        tried.append(os.environ[THREADS])
         if len(tried) <= failures:
             raise RuntimeError(problem)
 
