@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+from trainers.ziggurat import tables
 
 BLOCK = 256
 """Samples that ``outputs`` takes through a network at once, as native.c has it."""
@@ -191,6 +195,31 @@ class Library:
             *(_at(tensor) for tensor in (parameters, gradient, *moments, *numbers)),
             ctypes.c_double(epsilon),
             ctypes.c_long(step),
+        )
+
+    def normals(self, seeds: Sequence[int], stream: int, index: int, out: NDArray[np.float32]) -> None:
+        """Fills ``out`` [R, ...] with numpy's standard normals of SFC64(SeedSequence(seed, (stream, index)))."""
+        strips, heights = tables()
+        self._draw("ganstudy_normals", seeds, stream, index, out, strips.ctypes.data, heights.ctypes.data)
+
+    def uniforms(self, seeds: Sequence[int], stream: int, index: int, out: NDArray[np.float32]) -> None:
+        """Fills ``out`` [R, ...] with that generator's numbers uniform in [0, 1)."""
+        self._draw("ganstudy_uniforms", seeds, stream, index, out)
+
+    def _draw(
+        self, function: str, seeds: Sequence[int], stream: int, index: int, out: NDArray[np.float32], *tables: int
+    ) -> None:
+        words = np.array(seeds, dtype=np.uint64)
+        assert out.shape[0] == len(words)
+        assert out.flags.c_contiguous
+        self._functions[function](
+            ctypes.c_long(len(words)),
+            ctypes.c_void_p(words.ctypes.data),
+            ctypes.c_uint32(stream),
+            ctypes.c_uint32(index),
+            ctypes.c_long(out[0].size),
+            *(ctypes.c_void_p(table) for table in tables),
+            ctypes.c_void_p(out.ctypes.data),
         )
 
     def _ld(self, batch: int) -> int:
