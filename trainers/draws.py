@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainers import native
-from trainers.targets import Target
+from trainers.targets import GaussianMixture, Target
 
 BLOCK_STEPS = 8
 """Generator steps whose draws are made at once; blocks are aligned at multiples of it."""
@@ -120,23 +120,31 @@ def _at(drawn: Tensor | None, step: int, minibatch: int) -> Tensor | None:
 
 def draw_block(seeds: Sequence[int], *, block: int, shape: DrawShape, target: Target) -> Draws:
     """The float32 draws, on the CPU, of generator steps block x BLOCK_STEPS onwards, for every member."""
-    batch, data_shape = shape.batch_size, (BLOCK_STEPS, shape.reals, shape.batch_size, target.dimensions)
-    reals = np.empty((len(seeds), *data_shape), np.float32)
-    for member, seed in enumerate(seeds):
-        data = generator(seed, Stream.DATA, block)
-        reals[member] = target.sample(data, BLOCK_STEPS * shape.reals * batch).reshape(data_shape)
+    batch = shape.batch_size
 
     def noise(stream: Stream, count: int) -> Tensor | None:
         return normal(seeds, stream, block, (BLOCK_STEPS, count, batch, target.dimensions)) if count else None
 
     return Draws(
         normal(seeds, Stream.LATENT, block, (BLOCK_STEPS, shape.latents, batch, shape.latent_dim)),
-        torch.from_numpy(reals),
+        real(seeds, block, (BLOCK_STEPS, shape.reals, batch, target.dimensions), target),
         uniform(seeds, Stream.PENALTY, block, (BLOCK_STEPS, shape.epsilons, batch)) if shape.epsilons else None,
         penalty_noise=noise(Stream.PENALTY_NOISE, shape.penalty_noises),
         real_noise=noise(Stream.REAL_NOISE, shape.real_noises),
         fake_noise=noise(Stream.FAKE_NOISE, shape.fake_noises),
     )
+
+
+def real(seeds: Sequence[int], block: int, shape: tuple[int, ...], target: Target) -> Tensor:
+    """The target's samples [R, *shape] on the CPU, each member from its own generator of the data."""
+    out = np.empty((len(seeds), *shape), np.float32)
+    if isinstance(target, GaussianMixture) and (kernels := native.drawing(seeds, block)):
+        kernels.mixture(seeds, Stream.DATA, block, out, centres=target.centres, std=target.std)
+        return torch.from_numpy(out)
+    for member, seed in enumerate(seeds):
+        drawn = target.sample(generator(seed, Stream.DATA, block), out[member].size // target.dimensions)
+        out[member] = drawn.reshape(shape)
+    return torch.from_numpy(out)
 
 
 def normal(seeds: Sequence[int], stream: Stream, index: int, shape: tuple[int, ...]) -> Tensor:

@@ -193,3 +193,14 @@ void ganstudy_uniforms(long members, const uint64_t *seeds, uint32_t stream, uin
         for (long i = 0; i < count; i++) out[r * count + i] = uniform(&of);
     }
 }
+
+/* Points [members, count, dimensions] of a mixture of round Gaussians in double precision, likewise */
+void ganstudy_mixture(long members, const uint64_t *seeds, uint32_t stream, uint32_t index, long count, long modes,
+                      long dimensions, const double *centres, double std, const WideStrip *strips,
+                      const double *heights, float *out) {
+    const WideZiggurat by = {strips, heights};
+    for (long r = 0; r < members; r++) {
+        Sfc64 of = seeded(seeds[r], stream, index);
+        mixture(&of, count, (uint32_t)modes, dimensions, centres, std, by, out + r * count * dimensions);
+    }
+}

@@ -144,12 +144,19 @@ def draws_as_numpy(library: Library) -> bool:
 
     Another numpy may come to other numbers from the same seeds; they are part of the results, so it would be asked.
     """
-    seeds, (stream, index), count = (3, 2**40 + 1), (2, 7), 30_001
-    drawn = np.empty((4, count), np.float32)
-    library.normals(seeds, stream, index, drawn[:2])
-    library.uniforms(seeds, stream, index, drawn[2:])
+    seeds, key, count = (3, 2**40 + 1), (2, 7), 30_000
+    centres, std = np.array([[-1.0, 2.0], [3.0, 0.1], [0.3, -7.0]]), 0.7
+    drawn = np.empty((6, count), np.float32)
+    library.normals(seeds, *key, drawn[:2])
+    library.uniforms(seeds, *key, drawn[2:4])
+    library.mixture(seeds, *key, drawn[4:].reshape(2, -1, 2), centres=centres, std=std)
     expected = np.empty_like(drawn)
-    for row, seed in enumerate(seeds * 2):
-        rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(stream, index))))
-        (rng.standard_normal if row < 2 else rng.random)(out=expected[row], dtype=np.float32)
+    for row, seed in enumerate(seeds):
+        by_normal, by_uniform, by_mixture = (
+            np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key))) for _ in range(3)
+        )
+        by_normal.standard_normal(out=expected[row], dtype=np.float32)
+        by_uniform.random(out=expected[2 + row], dtype=np.float32)
+        mode = by_mixture.integers(len(centres), size=count // 2)
+        expected[4 + row] = (centres[mode] + std * by_mixture.standard_normal((count // 2, 2))).ravel()
     return np.array_equal(drawn.view(np.uint32), expected.view(np.uint32))

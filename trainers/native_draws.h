@@ -2,7 +2,7 @@
  * for bit. Nothing here is shared between calls, so that several threads may draw at once.
  *
  * SFC64 is Chris Doty-Humphrey's; SeedSequence's hash is Melissa O'Neill's; the ziggurat is Marsaglia & Tsang 2000, J.
- * Stat. Softw. 5(8), with 256 strips in single precision, as numpy.random has it. Its tables come from ziggurat.py.
+ * Stat. Softw. 5(8), with 256 strips, as numpy.random has it. Its tables come from ziggurat.py.
  */
 #pragma once
 #include <math.h>
@@ -128,5 +128,69 @@ static void normals(Halves *of, long count, Ziggurat by, float *out) {
             }
             i++;
         }
+    }
+}
+
+/* The same in double precision, of whole words */
+typedef struct {
+    double width;
+    uint64_t inside;
+} WideStrip;
+
+typedef struct {
+    const WideStrip *strips;
+    const double *heights;
+} WideZiggurat;
+
+static __attribute__((noinline)) double wide_times(double a, double b) { return a * b; }
+
+static double wide_uniform(Sfc64 *of) { return (double)(next_word(of) >> 11) * (1.0 / 9007199254740992.0); }
+
+static double wide_tail(Sfc64 *of, int negative) {
+    for (;;) {
+        const double beyond = wide_times(-0.27366123732975827203338247596, log1p(-wide_uniform(of)));
+        const double y = -log1p(-wide_uniform(of));
+        const double found = 3.6541528853610087963519472518 + beyond;
+        if (y + y > wide_times(beyond, beyond)) return negative ? -found : found;
+    }
+}
+
+static double wide_normal(Sfc64 *of, WideZiggurat by) {
+    for (;;) {
+        const uint64_t word = next_word(of), distance = word >> 9 & 0xfffffffffffff;
+        const WideStrip here = by.strips[word & 511];
+        const double x = (double)(int64_t)distance * here.width;
+        if (distance < here.inside) return x;
+        const int strip = word & 255;
+        if (strip == 0) return wide_tail(of, distance >> 8 & 1);
+        const double low = by.heights[strip];
+        if (wide_times(by.heights[strip - 1] - low, wide_uniform(of)) + low < exp(-0.5 * x * x)) return x;
+    }
+}
+
+/* Whole numbers below `bound` by Lemire 2019, arXiv:1805.10941, into every `apart`-th place; a half left over is lost */
+static void wholes(Sfc64 *of, long count, uint32_t bound, float *out, long apart) {
+    uint64_t word = 0;
+    int halves = 0;
+    for (long i = 0; i < count; i++) {
+        uint64_t product = 0;
+        do {
+            if (!halves) word = next_word(of), halves = 2;
+            product = (word & 0xffffffffu) * bound;
+            word >>= 32, halves--;
+        } while ((uint32_t)product < bound && (uint32_t)product < (0u - bound) % bound);
+        out[i * apart] = (float)(product >> 32);
+    }
+}
+
+/* Points [count, dimensions]: centres [modes, dimensions] drawn alike, plus std times normal numbers */
+static void mixture(Sfc64 *of, long count, uint32_t modes, long dimensions, const double *centres, double std,
+                    WideZiggurat by, float *out) {
+    for (long i = 0; modes == 1 && i < count; i++) out[i * dimensions] = 0; /* numpy draws nothing for one of one */
+    if (modes > 1) wholes(of, count, modes, out, dimensions);
+    for (long i = 0; i < count; i++) {
+        float *point = out + i * dimensions;
+        const double *centre = centres + (long)point[0] * dimensions;
+        for (long f = 0; f < dimensions; f++) point[f] = (float)(centre[f] + wide_times(std, wide_normal(of, by)));
     }
 }

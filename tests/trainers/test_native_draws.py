@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trainers import draws, native
 from trainers.draws import DrawShape, Stream, draw_block
 from trainers.native_library import Library
-from trainers.targets import ring
+from trainers.targets import GaussianMixture, ring
 from trainers.ziggurat import tables
 
 pytestmark = pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="needs a C compiler")
@@ -70,14 +70,47 @@ def test_millions_of_normals_have_numpys_bits_in_the_middle_in_wedges_and_in_tai
     assert rejections > 20_000, "wedges were hardly reached: nothing is known of them"
 
 
-def test_the_tables_are_those_of_numpys_source() -> None:
-    strips, heights = tables()
+@pytest.mark.parametrize(
+    ("number", "digest"),
+    [(np.float32, "6db8f113e2b4e3372c64491072528d3a"), (np.float64, "d46841a090f638a74c6bd112345fe681")],
+)
+def test_the_tables_are_those_of_numpys_source(number: type[np.float32] | type[np.float64], digest: str) -> None:
+    strips, heights = tables(number)
     halves = strips[:256], strips[256:]
     assert np.array_equal(halves[0]["width"], -halves[1]["width"])
     assert np.array_equal(halves[0]["inside"], halves[1]["inside"])
-    # ki_float, wi_float and fi_float of numpy 2.4.6's ziggurat_constants.h: one unit hardly shows in draws
+    # ki_, wi_ and fi_ of float and double in numpy 2.4.6's ziggurat_constants.h: one unit hardly shows in draws
     numbers = halves[0]["inside"].tobytes() + halves[0]["width"].tobytes() + heights.tobytes()
-    assert hashlib.sha256(numbers).hexdigest()[:32] == "6db8f113e2b4e3372c64491072528d3a"
+    assert hashlib.sha256(numbers).hexdigest()[:32] == digest
+
+
+MIXTURES = {
+    "one mode": (np.array([[1.5, -2.0]]), 0.3, 20_001),
+    "a power of two": (ring(modes=8, radius=2.0, std=0.1).centres, 0.1, 200_001),
+    "wide": (np.array([[0.0, 1.0, 2.0], [1e-3, 5.0, -6.0], [7.0, 8.0, 9.0]]), 40.0, 100_001),
+    "a million of modes: Lemire's method rejects": (np.arange(1_000_003.0)[:, None], 1e-3, 200_001),
+}
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_points_of_a_mixture_have_numpys_bits(library: Library, name: str) -> None:
+    centres, std, count = MIXTURES[name]
+    modes, dimensions = centres.shape
+    names = tuple(map(str, range(modes))) if modes < 10 else ()
+    target = GaussianMixture(name="test", centres=centres, std=std, mode_names=names)
+    seeds = [0, 7, 2**64 - 1]
+    out = np.empty((len(seeds), count, dimensions), np.float32)
+    library.mixture(seeds, Stream.DATA, 3, out, centres=centres, std=std)
+    for seed, drawn in zip(seeds, out, strict=True):
+        expected = target.sample(draws.generator(seed, Stream.DATA, 3), count)
+        assert same_bits(drawn, expected)
+        rng = draws.generator(seed, Stream.DATA, 3)
+        rng.integers(modes, size=count)
+        state = rng.bit_generator.state
+        halves = 2 * (int(state["state"]["state"][3]) - 13) - int(state["has_uint32"])
+        assert (halves > count) == (modes > 10), "only so many modes are ever rejected"
+        tails = np.abs(rng.standard_normal((count, dimensions))) > EDGE
+        assert tails.any(), "the tail was not reached"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 1023, 1024, 1025, 2049])
@@ -146,12 +179,19 @@ PLANTED = {
     "wedges refused": ("return (double)height < exp(-0.5 * (double)x * (double)x);", "return height > 2;"),
     "a wedge costs no number": ("times(heights[strip - 1] - heights[strip], uniform(of))", "0.5f"),
     "the tail's sign from another bit": ("half >> 17 & 1", "half >> 16 & 1"),
-    "the tail's sign lost": ("negative ? -found : found", "found"),
+    "the tail's sign lost": ("> times(beyond, beyond)) return negative ? -found : found",
+                             "> times(beyond, beyond)) return found"),
     "the tail's second number not drawn": ("const float y = -log1pf(-uniform(of))", "const float y = 9"),
     "the edge counts as inside": ("distance >= here.inside", "distance > here.inside + 40000"),
     "eleven rounds after seeding": ("i < 12; i++) next_word", "i < 11; i++) next_word"),
     "long seeds cut": ("(uint32_t)(seed >> 32)", "0"),
     "the index forgotten": ("0, 0, stream, index}", "0, 0, stream, 0}"),
+    "wide wedges taken whole": ("< exp(-0.5 * x * x)) return x;", "< 2) return x;"),
+    "the wide tail's sign lost": ("return wide_tail(of, distance >> 8 & 1)", "return wide_tail(of, 0)"),
+    "wide strips and signs from a number of its own": ("word = next_word(of), distance = word >> 9",
+                                                       "word = next_word(of), distance = next_word(of) >> 9"),
+    "modes from high halves first": ("(word & 0xffffffffu) * bound", "(word >> 32) * bound"),
+    "modes without a product": ("(float)(product >> 32)", "(float)((uint32_t)product % bound)"),
     "uniforms of all their bits": (">> 8) * (1.0f / 16777216.0f)", ">> 0) * (1.0f / 4294967296.0f)"),
 }  # fmt: skip
 
