@@ -174,8 +174,9 @@ class Cohort(StackedGame):
 
     def _bury(self, loss: Tensor, norm: Tensor) -> None:
         """A member whose loss or gradient is non-finite ends here, before the update."""
-        # on the CPU one look at all of them is cheaper than the bookkeeping; elsewhere it would wait for the device
-        if not self._on_gpu and bool(torch.isfinite(loss).all() & torch.isfinite(norm).all()):
+        # on the CPU one number for all of them is cheaper than the bookkeeping; elsewhere it would wait for the device.
+        # No product or sum of a non-finite number is finite; one of finite numbers that overflows costs a closer look.
+        if not self._on_gpu and math.isfinite(torch.dot(loss.to(norm.dtype), norm).item()):
             return
         self.end(~(torch.isfinite(loss) & torch.isfinite(norm)), at_step=self.generator_step + 1)
 

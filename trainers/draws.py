@@ -1,7 +1,8 @@
 """Random draws as a pure function of (replicate seed, stream, index): nothing to save, nothing to share.
 
 A replicate's numbers for a step do not depend on its cohort, on concurrency, nor on interruptions, because each
-block of steps has a generator of its own. Drawn on the CPU, so that every device trains on the same numbers.
+block of steps has a generator of its own. Drawn on the CPU, so that every device trains on the same numbers, by numpy
+or, where compiled kernels are in use, by them: bit for bit the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.targets import Target
+from trainers import native
+from trainers.targets import GaussianMixture, Target
 
 BLOCK_STEPS = 8
 """Generator steps whose draws are made at once; blocks are aligned at multiples of it."""
@@ -118,33 +120,50 @@ def _at(drawn: Tensor | None, step: int, minibatch: int) -> Tensor | None:
 
 def draw_block(seeds: Sequence[int], *, block: int, shape: DrawShape, target: Target) -> Draws:
     """The float32 draws, on the CPU, of generator steps block x BLOCK_STEPS onwards, for every member."""
-    members, batch = len(seeds), shape.batch_size
-    latents = np.empty((members, BLOCK_STEPS, shape.latents, batch, shape.latent_dim), np.float32)
-    reals = np.empty((members, BLOCK_STEPS, shape.reals, batch, target.dimensions), np.float32)
-    epsilons = np.empty((members, BLOCK_STEPS, shape.epsilons, batch), np.float32) if shape.epsilons else None
-    for member, seed in enumerate(seeds):
-        generator(seed, Stream.LATENT, block).standard_normal(out=latents[member], dtype=np.float32)
-        data = generator(seed, Stream.DATA, block)
-        reals[member] = target.sample(data, BLOCK_STEPS * shape.reals * batch).reshape(reals.shape[1:])
-        if epsilons is not None:
-            generator(seed, Stream.PENALTY, block).random(out=epsilons[member], dtype=np.float32)
+    batch = shape.batch_size
 
     def noise(stream: Stream, count: int) -> Tensor | None:
         return normal(seeds, stream, block, (BLOCK_STEPS, count, batch, target.dimensions)) if count else None
 
     return Draws(
-        torch.from_numpy(latents),
-        torch.from_numpy(reals),
-        None if epsilons is None else torch.from_numpy(epsilons),
+        normal(seeds, Stream.LATENT, block, (BLOCK_STEPS, shape.latents, batch, shape.latent_dim)),
+        real(seeds, block, (BLOCK_STEPS, shape.reals, batch, target.dimensions), target),
+        uniform(seeds, Stream.PENALTY, block, (BLOCK_STEPS, shape.epsilons, batch)) if shape.epsilons else None,
         penalty_noise=noise(Stream.PENALTY_NOISE, shape.penalty_noises),
         real_noise=noise(Stream.REAL_NOISE, shape.real_noises),
         fake_noise=noise(Stream.FAKE_NOISE, shape.fake_noises),
     )
 
 
+def real(seeds: Sequence[int], block: int, shape: tuple[int, ...], target: Target) -> Tensor:
+    """The target's samples [R, *shape] on the CPU, each member from its own generator of the data."""
+    out = np.empty((len(seeds), *shape), np.float32)
+    if isinstance(target, GaussianMixture) and (kernels := native.drawing(seeds, block)):
+        kernels.mixture(seeds, Stream.DATA, block, out, centres=target.centres, std=target.std)
+        return torch.from_numpy(out)
+    for member, seed in enumerate(seeds):
+        drawn = target.sample(generator(seed, Stream.DATA, block), out[member].size // target.dimensions)
+        out[member] = drawn.reshape(shape)
+    return torch.from_numpy(out)
+
+
 def normal(seeds: Sequence[int], stream: Stream, index: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normals [R, *shape] on the CPU, each member from its own generator."""
     out = np.empty((len(seeds), *shape), np.float32)
+    if kernels := native.drawing(seeds, index):
+        kernels.normals(seeds, stream, index, out)
+        return torch.from_numpy(out)
     for member, seed in enumerate(seeds):
         generator(seed, stream, index).standard_normal(out=out[member], dtype=np.float32)
+    return torch.from_numpy(out)
+
+
+def uniform(seeds: Sequence[int], stream: Stream, index: int, shape: tuple[int, ...]) -> Tensor:
+    """Numbers [R, *shape] uniform in [0, 1) on the CPU, each member from its own generator."""
+    out = np.empty((len(seeds), *shape), np.float32)
+    if kernels := native.drawing(seeds, index):
+        kernels.uniforms(seeds, stream, index, out)
+        return torch.from_numpy(out)
+    for member, seed in enumerate(seeds):
+        generator(seed, stream, index).random(out=out[member], dtype=np.float32)
     return torch.from_numpy(out)

@@ -1,9 +1,10 @@
-/* Fully connected networks and Adam for every member of a cohort, one member after the other on one core.
+/* Fully connected networks, Adam and draws for every member of a cohort, one member after the other on one core.
  *
  * Inside, everything lies feature by feature: row f of a layer holds feature f of every sample, so that vectors run
  * along the batch, whatever the layer's width, and one member's layer stays in the cache. A member's numbers are
  * computed alone and always in the same order: they cannot depend on its company. Built by trainers/native.py.
  */
+#include "native_draws.h"
 #include "native_layers.h"
 #include "native_losses.h"
 
@@ -172,5 +173,34 @@ void ganstudy_adam(long members, long row, float *parameters, const float *gradi
             s[i] = keep2 * s[i] + (1 - keep2) * (g[i] * g[i]);
             w[i] -= move * (m[i] / (sqrtf(s[i]) + small));
         }
+    }
+}
+
+/* Standard normal numbers [members, count], each member's from a generator of its own */
+void ganstudy_normals(long members, const uint64_t *seeds, uint32_t stream, uint32_t index, long count,
+                      const Strip *strips, const float *heights, float *out) {
+    const Ziggurat by = {strips, heights};
+    for (long r = 0; r < members; r++) {
+        Halves of = halves(seeds[r], stream, index);
+        normals(&of, count, by, out + r * count);
+    }
+}
+
+/* Numbers [members, count] uniform in [0, 1), likewise */
+void ganstudy_uniforms(long members, const uint64_t *seeds, uint32_t stream, uint32_t index, long count, float *out) {
+    for (long r = 0; r < members; r++) {
+        Halves of = halves(seeds[r], stream, index);
+        for (long i = 0; i < count; i++) out[r * count + i] = uniform(&of);
+    }
+}
+
+/* Points [members, count, dimensions] of a mixture of round Gaussians in double precision, likewise */
+void ganstudy_mixture(long members, const uint64_t *seeds, uint32_t stream, uint32_t index, long count, long modes,
+                      long dimensions, const double *centres, double std, const WideStrip *strips,
+                      const double *heights, float *out) {
+    const WideZiggurat by = {strips, heights};
+    for (long r = 0; r < members; r++) {
+        Sfc64 of = seeded(seeds[r], stream, index);
+        mixture(&of, count, (uint32_t)modes, dimensions, centres, std, by, out + r * count * dimensions);
     }
 }

@@ -1,7 +1,8 @@
-"""Compiled kernels for fully connected networks and Adam, built on the spot from ``native*.[ch]``: fast, and asked for.
+"""Compiled kernels for networks, Adam and draws, built on the spot from ``native*.[ch]``: fast, and asked for.
 
 They add up in another order than torch does, so that numbers differ in their last bits, and with them whole
-trajectories. A process uses them only after ``use("native")``, and what it trained says so (``label``).
+trajectories; draws are the same. A process uses them only after ``use("native")``, and what it trained says so
+(``label``).
 """
 
 from __future__ import annotations
@@ -12,24 +13,27 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from trainers.native_library import Game, Given, Library, Network
 
-__all__ = ["KERNELS", "Game", "Given", "Library", "Network", "build", "label", "serving", "use"]
+__all__ = ["KERNELS", "Game", "Given", "Library", "Network", "build", "drawing", "label", "serving", "use"]
 
 SOURCE = Path(__file__).with_name("native.c")
-HEADERS = ("native_layers.h", "native_losses.h")
+HEADERS = ("native_draws.h", "native_layers.h", "native_losses.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=gnu11", "-shared", "-fPIC")
 KERNELS = ("torch", "native")
 TOLERANCE = 1e-4
 
 _in_use: list[Library] = []
+_drawing: list[Library] = []
 
 
 def use(kernels: str) -> None:
@@ -39,7 +43,9 @@ def use(kernels: str) -> None:
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels must be one of {', '.join(KERNELS)}, got {kernels!r}")
-    _in_use[:] = [_checked(build())] if kernels == "native" else []
+    library, draws = _loaded(build()) if kernels == "native" else (None, False)
+    _in_use[:] = [library] if library else []
+    _drawing[:] = [library] if library and draws else []
 
 
 def serving(*tensors: Tensor) -> Library | None:
@@ -47,6 +53,12 @@ def serving(*tensors: Tensor) -> Library | None:
     if not _in_use or any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in tensors):
         return None
     return _in_use[0]
+
+
+def drawing(seeds: Sequence[int], index: int) -> Library | None:
+    """The compiled kernels, where they are in use and draw for these seeds what numpy would."""
+    known = bool(_drawing) and index < 2**32 and min(seeds) >= 0 and max(seeds) < 2**64
+    return _drawing[0] if known else None
 
 
 def label() -> str:
@@ -95,6 +107,13 @@ def _processor_flags() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
+@lru_cache(maxsize=1)
+def _loaded(path: Path) -> tuple[Library, bool]:
+    """The library, checked, and whether it may draw."""
+    library = _checked(path)
+    return library, draws_as_numpy(library)
+
+
 def _checked(path: Path) -> Library:
     """The library, once a small network's outputs and gradients agree with torch's; RuntimeError where they do not."""
     found, sizes, slope = Library(path), (3, 40, 9, 2), 0.2
@@ -118,3 +137,26 @@ def _checked(path: Path) -> Library:
     if not all(torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE) for a, b in zip(got, expected, strict=True)):
         raise RuntimeError(f"kernels native: {path} does not compute what torch computes; use kernels torch")
     return found
+
+
+def draws_as_numpy(library: Library) -> bool:
+    """Whether it draws this numpy's bits, tails included.
+
+    Another numpy may come to other numbers from the same seeds; they are part of the results, so it would be asked.
+    """
+    seeds, key, count = (3, 2**40 + 1), (2, 7), 30_000
+    centres, std = np.array([[-1.0, 2.0], [3.0, 0.1], [0.3, -7.0]]), 0.7
+    drawn = np.empty((6, count), np.float32)
+    library.normals(seeds, *key, drawn[:2])
+    library.uniforms(seeds, *key, drawn[2:4])
+    library.mixture(seeds, *key, drawn[4:].reshape(2, -1, 2), centres=centres, std=std)
+    expected = np.empty_like(drawn)
+    for row, seed in enumerate(seeds):
+        by_normal, by_uniform, by_mixture = (
+            np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key))) for _ in range(3)
+        )
+        by_normal.standard_normal(out=expected[row], dtype=np.float32)
+        by_uniform.random(out=expected[2 + row], dtype=np.float32)
+        mode = by_mixture.integers(len(centres), size=count // 2)
+        expected[4 + row] = (centres[mode] + std * by_mixture.standard_normal((count // 2, 2))).ravel()
+    return np.array_equal(drawn.view(np.uint32), expected.view(np.uint32))

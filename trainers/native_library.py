@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+from trainers.ziggurat import tables
 
 BLOCK = 256
 """Samples that ``outputs`` takes through a network at once, as native.c has it."""
@@ -193,6 +198,42 @@ class Library:
             ctypes.c_long(step),
         )
 
+    def normals(self, seeds: Sequence[int], stream: int, index: int, out: NDArray[np.float32]) -> None:
+        """Fills ``out`` [R, ...] with numpy's standard normals of SFC64(SeedSequence(seed, (stream, index)))."""
+        count = ctypes.c_long(out[0].size)
+        self._draw("ganstudy_normals", seeds, stream, index, out, count, *map(_of, tables(np.float32)))
+
+    def uniforms(self, seeds: Sequence[int], stream: int, index: int, out: NDArray[np.float32]) -> None:
+        """Fills ``out`` [R, ...] with that generator's numbers uniform in [0, 1)."""
+        self._draw("ganstudy_uniforms", seeds, stream, index, out, ctypes.c_long(out[0].size))
+
+    def mixture(
+        self,
+        seeds: Sequence[int],
+        stream: int,
+        index: int,
+        out: NDArray[np.float32],
+        *,
+        centres: NDArray[np.float64],
+        std: float,
+    ) -> None:
+        """Fills ``out`` [R, ..., d] with GaussianMixture.sample's points around ``centres`` [modes, d]."""
+        modes, dimensions = centres.shape
+        assert out.shape[-1] == dimensions
+        assert modes < 2**24, "native_draws.h keeps a mode's number where its point will be"
+        counts = (ctypes.c_long(n) for n in (out[0].size // dimensions, modes, dimensions))
+        what = (_of(np.ascontiguousarray(centres, np.float64)), ctypes.c_double(std), *map(_of, tables(np.float64)))
+        self._draw("ganstudy_mixture", seeds, stream, index, out, *counts, *what)
+
+    def _draw(
+        self, function: str, seeds: Sequence[int], stream: int, index: int, out: NDArray[np.float32], *more: object
+    ) -> None:
+        words = np.array(seeds, dtype=np.uint64)
+        assert out.shape[0] == len(words)
+        assert out.flags.c_contiguous
+        numbers = (ctypes.c_uint32(stream), ctypes.c_uint32(index))
+        self._functions[function](ctypes.c_long(len(words)), _of(words), *numbers, *more, _of(out))
+
     def _ld(self, batch: int) -> int:
         return int(self._functions.ganstudy_ld(ctypes.c_long(batch)))
 
@@ -227,3 +268,7 @@ def _minibatches(*tensors: Tensor | None) -> ctypes.Array[_Given]:
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def _of(array: NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)

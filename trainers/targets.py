@@ -100,7 +100,7 @@ class GaussianMixture:
         """Draw ``n`` points, [n, dimensions]."""
         mode = rng.integers(self.n_modes, size=n)
         noise = rng.standard_normal((n, self.dimensions))
-        return (self.centres[mode] + self.std * noise).astype(np.float32)
+        return (self.centres.take(mode, axis=0) + self.std * noise).astype(np.float32)
 
     def held_out(self, rng: np.random.Generator, n: int) -> FloatArray:
         """Draw ``n`` fresh points: the supply is endless, so real is real."""

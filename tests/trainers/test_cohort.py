@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import shutil
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.trainers.programs import member, members, program
-from trainers import loop
+from trainers import loop, native
 from trainers.cohort import Cohort, padded_size
 from trainers.program import Member, Program
 
 torch.set_num_threads(1)
+
+needs_compiler = pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="needs a C compiler")
 
 
 def rows(cohort: Cohort) -> Tensor:
@@ -93,6 +98,29 @@ def test_a_diverging_member_ends_alone_and_its_neighbours_do_not_notice() -> Non
     assert torch.equal(rows(beside)[[0, 1, 3, 4]], rows(without))
     assert 1 <= int(beside.death_step[2]) <= 40
     assert beside.death_step[:2].tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("kernels", ["torch", pytest.param("native", marks=needs_compiler)])
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+@pytest.mark.parametrize("values", [[math.nan], [math.inf], [-math.inf], [math.inf, -math.inf], [3e38, 3e38], [0.0]])
+def test_who_ends_is_who_has_a_non_finite_loss_or_norm_whoever_else_does(
+    values: list[float], player: str, kernels: str
+) -> None:
+    of = program()
+    native.use(kernels)
+    try:
+        for place in (0, 3, 10):
+            for other in (0, 1):
+                cohort = Cohort.start(of, members(11, of=of))
+                found = [torch.linspace(-2.0, 3.0, 16), torch.linspace(0.0, 5.0, 16)]
+                for i, value in enumerate(values):
+                    found[(other + i) % 2][place + 2 * i] = value
+                expected = torch.isfinite(found[0]) & torch.isfinite(found[1])
+                getattr(cohort, f"update_{player}")(*found, count=1)
+                assert torch.equal(cohort.alive, expected)
+                assert torch.equal(cohort.death_step, torch.where(expected, -1, 1))
+    finally:
+        native.use("torch")
 
 
 def test_a_dead_member_stops_being_updated() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,6 +99,25 @@ def test_losses_of_logits_far_apart_agree(loss: str) -> None:
         cohort.discriminator.frozen[-2].mul_(300.0)
 
     assert_agree(program(loss=loss, **ODD), change=scale)
+
+
+def test_the_logistic_loss_is_right_to_a_few_units_of_the_last_place(tmp_path: Path) -> None:
+    header = native.SOURCE.with_name("native_losses.h")
+    source = f'#include "{header}"\nvoid all(long n, const float *x, float *y) {{ for (long i = 0; i < n; i++) '
+    (tmp_path / "losses.c").write_text(source + "y[i] = softplus(x[i]); }", encoding="utf-8")
+    built = tmp_path / "losses.so"
+    command = [shutil.which("cc") or "gcc", *native.FLAGS, "-o", str(built), str(tmp_path / "losses.c"), "-lm"]
+    subprocess.run(command, check=True)
+    special = np.array([0.0, -0.0, 1e-30, -1e-30, 80, -80, 3e38, -3e38, np.inf, -np.inf, np.nan])
+    x = np.concatenate([np.linspace(-88, 88, 1_000_001), np.linspace(-1, 1, 1_000_001), special]).astype(np.float32)
+    y = np.empty_like(x)
+    ctypes.CDLL(str(built)).all(ctypes.c_long(len(x)), *(ctypes.c_void_p(one.ctypes.data) for one in (x, y)))
+    exact = np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x.astype(np.float64))))
+    assert np.array_equal(np.isfinite(y), np.isfinite(exact))
+    assert np.array_equal(np.isnan(y), np.isnan(exact))
+    normal = np.isfinite(exact) & (exact >= 2.0**-126)
+    units = np.abs(y[normal] - exact[normal]) / np.spacing(exact[normal].astype(np.float32))
+    assert units.max() < 3, x[normal][units.argmax()]
 
 
 @pytest.mark.parametrize("target", ["ring", "digits"])
