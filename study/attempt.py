@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from study.plan import Plan
     from study.spec import StudySpec
     from study.tracking import BackgroundTracker, Tracker
+    from study.verdicts import Verdicts
 
 _DRAIN_S = 60.0
 _HURRIED_S = 2.5
@@ -142,7 +143,9 @@ class Attempt:
             return Nowhere()
         uri = self._record["tracking_uri"]
         require_answer(uri, shown=readable_uri(uri))
-        return make_tracker(self._folder, self._spec, self._whole, uri, number=self._number)
+        return make_tracker(
+            self._folder, self._spec, self._whole, uri, number=self._number, verdicts=self._tally.verdicts
+        )
 
     def _train(self, tracker: BackgroundTracker) -> None:
         cohorts = [entry.cohort for entry in self._plan.cohorts if entry.cohort not in self._progress.ledger.ended]
@@ -323,7 +326,15 @@ def checkpoint_every_s() -> float:
         raise BadInput(f"GANSTUDY_CHECKPOINT_EVERY_S must be a number of seconds, got {text!r}") from problem
 
 
-def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri: str, *, number: int = 1) -> Tracker:
+def make_tracker(
+    folder: StudyFolder,
+    spec: StudySpec,
+    plan: Plan,
+    tracking_uri: str,
+    *,
+    number: int = 1,
+    verdicts: Verdicts | None = None,
+) -> Tracker:
     """The MLflow writer of one launch of a study whose references were made."""
     from study.mlflow_client import set_client_defaults
     from study.reference import read_references
@@ -340,6 +351,7 @@ def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri:
         reference=read_references(folder),
         number=number,
         phase=phase_of(spec, plan, number),
+        verdicts=verdicts,
     )
 
 

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from study.history import HISTORY_SCHEMA, REPLICATES_SCHEMA, SAMPLES_SCHEMA, History, series_of
+from study.history import HISTORY_SCHEMA, REPLICATES_SCHEMA, SAMPLES_SCHEMA, History, judge_members, series_of
+from study.outcomes import Criteria, judge
 from trainers.measurement import MEASUREMENTS
 
 # keys out of alphabetical order, replicates out of numerical order, neither contiguous
@@ -176,3 +179,29 @@ def test_series_of_gives_one_replicate_with_absent_values_as_nan() -> None:
     assert series.planned_evaluations == 9
     assert series.values["distance"][:2].tolist() == [2.0, 12.0]
     assert np.isnan(series.values["distance"][2])
+
+
+def test_members_are_judged_by_their_own_rows_wherever_these_lie() -> None:
+    table = filled().table()
+    shuffled = table.take(np.random.default_rng(3).permutation(len(table)))
+    reference = {"d_real": 0.1, "d_ref": 30.0, "d_far": 90.0, "dimensions": 2}
+    reference |= {"quality_ceiling": 1.0, "knn_coverage_ceiling": 1.0}
+    planned = {"ff": 3, "aa": 4}  # the second lacks a row
+    configurations: Any = {
+        key: SimpleNamespace(budget={"evaluations": count}, target_id="ring") for key, count in planned.items()
+    }
+    told: Any = {"criteria": Criteria(), "references": {"ring": reference}}
+    asked = [*[member[:2] for member in MEMBERS], (MEMBERS[0][0], 99)]
+    for rows in (table, shuffled, table.slice(0, 0)):
+        judged = judge_members(rows, asked, configurations, **told)
+        assert judged == {
+            (key, replicate): judge(
+                series_of(rows, key, replicate, planned_evaluations=planned[key]), Criteria(), reference
+            )
+            for key, replicate in asked
+        }
+    assert {outcome.outcome for outcome in judge_members(table, asked, configurations, **told).values()} == {
+        "diverged",
+        "failed",
+        "plateau",
+    }
