@@ -183,25 +183,22 @@ def test_series_of_gives_one_replicate_with_absent_values_as_nan() -> None:
 
 def test_members_are_judged_by_their_own_rows_wherever_these_lie() -> None:
     table = filled().table()
-    shuffled = table.take(np.random.default_rng(3).permutation(len(table)))
-    reference = {"d_real": 0.1, "d_ref": 30.0, "d_far": 90.0, "dimensions": 2}
-    reference |= {"quality_ceiling": 1.0, "knn_coverage_ceiling": 1.0}
-    planned = {"ff": 3, "aa": 4}  # the second lacks a row
+    ring = {"d_real": 0.1, "d_ref": 30.0, "d_far": 90.0, "dimensions": 2}
+    references = {"ring": ring, "far": ring | {"d_far": 1.0}}
+    references = {key: one | {"quality_ceiling": 1.0, "knn_coverage_ceiling": 1.0} for key, one in references.items()}
+    targets, planned = {"ff": "ring", "aa": "far"}, 3
     configurations: Any = {
-        key: SimpleNamespace(budget={"evaluations": count}, target_id="ring") for key, count in planned.items()
+        key: SimpleNamespace(budget={"evaluations": planned}, target_id=target) for key, target in targets.items()
     }
-    told: Any = {"criteria": Criteria(), "references": {"ring": reference}}
     asked = [*[member[:2] for member in MEMBERS], (MEMBERS[0][0], 99)]
-    for rows in (table, shuffled, table.slice(0, 0)):
-        judged = judge_members(rows, asked, configurations, **told)
+    orders = [np.random.default_rng(seed).permutation(len(table)) for seed in range(6)]
+    for rows in (table, *(table.take(order) for order in orders), table.slice(0, 0)):
+        judged = judge_members(rows, asked, configurations, criteria=Criteria(), references=references)
         assert judged == {
-            (key, replicate): judge(
-                series_of(rows, key, replicate, planned_evaluations=planned[key]), Criteria(), reference
+            (key, number): judge(
+                series_of(rows, key, number, planned_evaluations=planned), Criteria(), references[targets[key]]
             )
-            for key, replicate in asked
+            for key, number in asked
         }
-    assert {outcome.outcome for outcome in judge_members(table, asked, configurations, **told).values()} == {
-        "diverged",
-        "failed",
-        "plateau",
-    }
+        seen = [judged[member].outcome for member in asked]
+        assert seen == (["plateau", "diverged", "diverged", "diverged", "failed"] if len(rows) else ["failed"] * 5)
