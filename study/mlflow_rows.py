@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,11 @@ MAX_METRICS = 1000
 MAX_ROWS = 10_000
 """Of one transaction: a curve of a hundred evaluations, whose rows hold up another writer for a third of a second."""
 
-_COLUMNS = {"key", "value", "timestamp", "step", "is_nan", "run_uuid"}
-_KEYS = {"metrics": _COLUMNS, "latest_metrics": {"key", "run_uuid"}}
+_COLUMNS = ("key", "value", "timestamp", "step", "is_nan", "run_uuid")
+_KEYS = {"metrics": set(_COLUMNS), "latest_metrics": {"key", "run_uuid"}}
+
+_AT_ONCE = 500 if sqlite3.sqlite_version_info >= (3, 32) else 160
+"""Rows of one statement: older releases bind no more than 999 values."""
 
 Row = dict[str, Any]
 
@@ -57,10 +61,12 @@ def takes_rows(client: MlflowClient) -> bool:
 
 
 def insert_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
-    """What ``log_batch`` leaves in ``metrics`` and ``latest_metrics``, in one transaction and by two statements.
+    """What ``log_batch`` leaves in ``metrics`` and ``latest_metrics``, in one transaction.
 
     MLflow makes an object of every row and follows each of its attributes, which takes six times as long as the
-    database does. Refuses what log_batch refuses: a run that is deleted or absent, a name that MLflow does not allow.
+    database does. Hundreds of rows go in a statement: Python's ``executemany`` gives its lock away at each row, and
+    waits 5 ms to have it back from a busy thread. Refuses what log_batch refuses: a run that is deleted or absent, a
+    name that MLflow does not allow.
     """
     from mlflow.utils.validation import _validate_run_id
 
@@ -70,11 +76,11 @@ def insert_points(client: MlflowClient, run_id: str, points: Sequence[Point]) ->
     _validate(rows)
     if not rows:
         return
-    add, renew = _statements()
     with store.ManagedSessionMaker(read_only=False) as session:
         store._check_run_is_active(store._get_run(run_uuid=run_id, session=session))
-        session.execute(add, rows)
-        session.execute(renew, _latest(rows))
+        for start in range(0, len(rows), _AT_ONCE):
+            session.connection().exec_driver_sql(*_inserting(rows[start : start + _AT_ONCE]))
+        session.execute(_renewal(), _latest(rows))
 
 
 def _rows(run_id: str, point: Point) -> list[Row]:
@@ -111,19 +117,36 @@ def _tables_are_known() -> bool:
 
     tables = [SqlMetric.__table__, SqlLatestMetric.__table__]
     keys = {table.name: set(table.primary_key.columns.keys()) for table in tables}
-    return keys == _KEYS and all(set(table.columns.keys()) == _COLUMNS for table in tables)
+    return keys == _KEYS and all(set(table.columns.keys()) == set(_COLUMNS) for table in tables)
+
+
+def _inserting(rows: Sequence[Row]) -> tuple[str, tuple[Any, ...]]:
+    """The statement that adds all of these rows, and their cells."""
+    one, order = _insertion()
+    places = f"({', '.join('?' * len(order))})"
+    return one.replace(places, ", ".join([places] * len(rows))), tuple(row[name] for row in rows for name in order)
 
 
 @cache
-def _statements() -> tuple[Any, Any]:
-    """Adds rows that are not there; puts rows in the place of older ones. The database itself compares."""
-    from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric
+def _insertion() -> tuple[str, tuple[str, ...]]:
+    """Adds a row, but for one that is there; and the order in which it wants the cells."""
+    from mlflow.store.tracking.dbmodels.models import SqlMetric
+    from sqlalchemy.dialects import sqlite
+
+    compiled = sqlite.insert(SqlMetric.__table__).on_conflict_do_nothing().compile(dialect=sqlite.dialect())
+    return str(compiled), tuple(compiled.positiontup or ())
+
+
+@cache
+def _renewal() -> Any:
+    """Puts rows in the place of older ones, or where there is none: the database itself compares."""
+    from mlflow.store.tracking.dbmodels.models import SqlLatestMetric
     from sqlalchemy import tuple_
     from sqlalchemy.dialects.sqlite import insert
 
-    there, renew = SqlLatestMetric.__table__.c, insert(SqlLatestMetric.__table__)
-    new = renew.excluded
-    return insert(SqlMetric.__table__).on_conflict_do_nothing(), renew.on_conflict_do_update(
+    there, renewal = SqlLatestMetric.__table__.c, insert(SqlLatestMetric.__table__)
+    new = renewal.excluded
+    return renewal.on_conflict_do_update(
         index_elements=[there.key, there.run_uuid],
         set_={name: new[name] for name in ("value", "timestamp", "step", "is_nan")},
         where=tuple_(new.step, new.timestamp, new.value) > tuple_(there.step, there.timestamp, there.value),

@@ -103,6 +103,13 @@ def test_both_tables_are_those_of_log_batch(pair: Pair, seed: int) -> None:
     assert tables(pair.ours)["metrics"]
 
 
+def test_a_curve_of_more_rows_than_a_statement_takes_is_whole(pair: Pair) -> None:
+    curve = [point(step, 1000 + step, a=float(step), b=-float(step)) for step in range(450)]
+    pair.write([curve[:3], curve])
+    assert len(tables(pair.ours)["metrics"]) == 900
+    assert tables(pair.ours) == tables(pair.theirs)
+
+
 @pytest.mark.parametrize(
     ("batches", "latest"),
     [
