@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from study.plan import Plan
     from study.spec import StudySpec
     from study.tracking import BackgroundTracker, Tracker
+    from study.verdicts import Verdicts
 
 _DRAIN_S = 60.0
 _HURRIED_S = 2.5
@@ -169,7 +170,10 @@ class Attempt:
         """What tells MLflow."""
         if self._record["offline"]:
             return Nowhere()
-        return make_tracker(self._folder, self._spec, self._whole, self._record["tracking_uri"], number=self._number)
+        uri = self._record["tracking_uri"]
+        return make_tracker(
+            self._folder, self._spec, self._whole, uri, number=self._number, verdicts=self._tally.verdicts
+        )
 
     def _train(self) -> None:
         cohorts = [entry.cohort for entry in self._plan.cohorts if entry.cohort not in self._progress.ledger.ended]
@@ -293,7 +297,15 @@ class Attempt:
         )
 
 
-def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri: str, *, number: int = 1) -> Tracker:
+def make_tracker(
+    folder: StudyFolder,
+    spec: StudySpec,
+    plan: Plan,
+    tracking_uri: str,
+    *,
+    number: int = 1,
+    verdicts: Verdicts | None = None,
+) -> Tracker:
     """The MLflow writer of one launch of a study whose references were made."""
     from study.reference import read_references
     from study.tracking import Tracker
@@ -308,6 +320,7 @@ def make_tracker(folder: StudyFolder, spec: StudySpec, plan: Plan, tracking_uri:
         reference=read_references(folder),
         number=number,
         phase=phase_of(spec, plan, number),
+        verdicts=verdicts,
     )
 
 

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from study.errors import suggestion
@@ -67,7 +68,7 @@ class Criteria:
         numbers: dict[str, Any] = {key: int(v) if key in _WHOLE else float(v) for key, v in merged.items()}
         return cls(**numbers)
 
-    @property
+    @cached_property
     def thresholds(self) -> dict[str, float]:
         """Every threshold by name, without the keys that only choose evaluations."""
         names = (field.name for field in dataclasses.fields(self))

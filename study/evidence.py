@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from study import trends
 from study.criteria import Criteria
-from study.trends import kendall, theil_sen
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -146,9 +146,9 @@ def _over_ceiling(values: Floats, reference: Reference, ceiling: str) -> Floats:
 def _trend(step: NDArray[np.int64], u: Floats) -> tuple[float, float, float, float]:
     """P90 - P10 of detrended u; p of a fall (1 where it rises); Theil-Sen improvement over its start, and in u."""
     time = (step - step[0]) / max(1, step[-1] - step[0])
-    slope, intercept = theil_sen(time, u)
+    slope, intercept = trends.theil_sen(time, u)
     low, high = np.quantile(u - slope * time, [0.1, 0.9])
-    tau, p = kendall(u)
+    tau, p = trends.kendall(u)
     gain = -slope / intercept if intercept > 0 else 0.0
     return float(high - low), p if tau < 0 else 1.0, gain, -slope
 
@@ -156,7 +156,7 @@ def _trend(step: NDArray[np.int64], u: Floats) -> tuple[float, float, float, flo
 def median(values: Floats) -> float:
     """Median of the values that were measured; NaN where none was."""
     present = values[~np.isnan(values)]
-    return float(np.median(present)) if len(present) else math.nan
+    return trends.median(present) if len(present) else math.nan
 
 
 def mean(values: Floats) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,22 +189,14 @@ class History:
 
 def series_of(table: pa.Table, key: str, replicate: int, *, planned_evaluations: int, censored: bool = False) -> Series:
     """One replicate's rows as study.outcomes judges them; a null measurement becomes NaN, i.e. absent."""
-    from study.outcomes import Series
-
     mine = compute.and_(compute.equal(table["configuration_key"], key), compute.equal(table["replicate"], replicate))
     rows = table.filter(mine)
-    return Series(
-        generator_step=rows["generator_step"].to_numpy(),
-        finite=rows["finite"].to_numpy(),
-        values={name: rows[name].to_numpy() for name in rows.column_names if name in EVERY_MEASUREMENT},
-        planned_evaluations=planned_evaluations,
-        censored=censored,
-    )
+    return _series(_columns(rows), np.arange(len(rows)), planned=planned_evaluations, censored=censored)
 
 
 def judge_members(
     history: pa.Table,
-    members: Iterable[tuple[str, int]],
+    members: Collection[tuple[str, int]],
     configurations: Mapping[str, Configuration],
     *,
     criteria: Criteria,
@@ -217,13 +209,48 @@ def judge_members(
     """
     from study.outcomes import judge
 
+    columns, places = _columns(history), _places(history)
+    none = np.empty(0, dtype=np.intp)
+    reference = {key: references[configurations[key].target_id] for key in {key for key, _ in members}}
     judged = {}
     for key, replicate in members:
-        configuration = configurations[key]
-        evaluations = int(configuration.budget["evaluations"])
-        series = series_of(history, key, replicate, planned_evaluations=evaluations, censored=censored)
-        judged[key, replicate] = judge(series, criteria, references[configuration.target_id])
+        evaluations = int(configurations[key].budget["evaluations"])
+        series = _series(columns, places.get((key, replicate), none), planned=evaluations, censored=censored)
+        judged[key, replicate] = judge(series, criteria, reference[key])
     return judged
+
+
+def _columns(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """What a series is made of; a null measurement becomes NaN, i.e. absent."""
+    asked = ("generator_step", "finite", *(name for name in table.column_names if name in EVERY_MEASUREMENT))
+    return {name: table[name].to_numpy() for name in asked}
+
+
+def _places(table: pa.Table) -> dict[tuple[str, int], NDArray[np.intp]]:
+    """The rows of each (configuration_key, replicate), in the table's order: looked for once, not once for each."""
+    keys = table["configuration_key"].combine_chunks().dictionary_encode()
+    codes, replicates, names = keys.indices.to_numpy(), table["replicate"].to_numpy(), keys.dictionary.to_pylist()
+    order = np.lexsort((replicates, codes))
+    codes, replicates = codes[order], replicates[order]
+    begins = np.flatnonzero((codes[1:] != codes[:-1]) | (replicates[1:] != replicates[:-1])) + 1
+    return {
+        (names[codes[begin]], int(replicates[begin])): rows
+        for begin, rows in zip((0, *begins), np.split(order, begins), strict=True)
+        if len(rows)
+    }
+
+
+def _series(columns: Mapping[str, NDArray[Any]], rows: NDArray[np.intp], *, planned: int, censored: bool) -> Series:
+    from study.outcomes import Series
+
+    found = {name: column[rows] for name, column in columns.items()}
+    return Series(
+        generator_step=found.pop("generator_step"),
+        finite=found.pop("finite"),
+        values=found,
+        planned_evaluations=planned,
+        censored=censored,
+    )
 
 
 def _identities(table: pa.Table) -> set[Member]:

@@ -6,17 +6,17 @@ import contextlib
 import fcntl
 import getpass
 import logging
-import math
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from study.errors import WorkFailed
 from study.mlflow_bulk import Histories
+from study.mlflow_rows import log_points
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from study.summary import Point
 
 PARENT_RUN = "mlflow.parentRunId"
-MAX_METRICS, MAX_PARAMS, MAX_PARAM_CHARACTERS = 1000, 100, 6000
+MAX_PARAMS, MAX_PARAM_CHARACTERS = 100, 6000
 _PAGE = 1000
 
 _OUR_DEFAULTS = {
@@ -205,12 +205,8 @@ class MlflowStore:
             self._client.log_batch(run_id, params=entries[start : start + MAX_PARAMS], synchronous=True)
 
     def log_points(self, run_id: str, points: Iterable[Point]) -> None:
-        """Logs whole points in as few requests as the limits allow; an exact repetition adds nothing.
-
-        Raises ValueError for a non-finite number: SQL stores would turn it into one that compares.
-        """
-        for batch in _batches(points):
-            self._client.log_batch(run_id, metrics=batch, synchronous=True)
+        """Logs whole points; an exact repetition adds nothing. Raises ValueError for a non-finite number."""
+        log_points(self._client, run_id, points)
 
     def logged_steps(self, run_id: str, metric: str) -> set[int]:
         """Steps at which a metric has a value."""
@@ -274,25 +270,6 @@ def first_line(problem: BaseException, tracking_uri: str) -> str:
     ]  # SQLAlchemy puts it before the why
     text = (told or lines)[0]
     return text.replace(tracking_uri, readable_uri(tracking_uri))[:300]
-
-
-def _batches(points: Iterable[Point]) -> Iterator[list[Any]]:
-    """A point is never torn: a store commits a batch as one, so a step is there whole or not at all."""
-    from mlflow.entities import Metric
-
-    batch: list[Any] = []
-    for point in points:
-        for key, value in point.metrics.items():
-            if not math.isfinite(value):
-                raise ValueError(f"metric {key} must be finite, got {value} at step {point.generator_step}")
-        if len(batch) + len(point.metrics) > MAX_METRICS:
-            yield batch
-            batch = []
-        batch = batch + [
-            Metric(key, value, point.measured_at_ms, point.generator_step) for key, value in point.metrics.items()
-        ]
-    if batch:
-        yield batch
 
 
 def _clipped(text: str) -> str:

@@ -94,10 +94,11 @@ def judge(series: Series, criteria: Criteria, reference: Reference) -> Outcome:
         return Outcome("failed", "", None, None)
     if reference.get("rule") == RADIUS_RULE:
         return Outcome(*judge_radius(series, rows))
-    evidence = gather(series, rows, criteria, reference)
-    label = _labels(evidence, _batch(criteria.thresholds))[0]
+    evidence, thresholds = gather(series, rows, criteria, reference), _batch(criteria.thresholds)
+    facts = _facts(evidence, thresholds)
+    label = _LABELS[_decided(evidence, thresholds, facts)[0]]
     outcome = label.partition("/")[0]
-    return Outcome(outcome, _kind(label, evidence), _event(label, evidence), _margin(outcome, evidence))
+    return Outcome(outcome, _kind(label, evidence), _event(label, evidence), _margin(outcome, evidence, facts))
 
 
 def good_lately(series: Series, criteria: Criteria, reference: Reference) -> bool:
@@ -119,6 +120,8 @@ def good_lately(series: Series, criteria: Criteria, reference: Reference) -> boo
 # altered criteria in the time of a few.
 
 _Batch = Mapping[str, Floats]
+_Move = tuple[str, float]
+"""A threshold, and the sign of its change."""
 
 
 def _batch(thresholds: Mapping[str, float]) -> _Batch:
@@ -230,11 +233,6 @@ def _decided(e: Evidence, t: _Batch, f: _Facts) -> NDArray[np.intp]:
     return np.asarray(np.argmax(np.stack(np.broadcast_arrays(*rules)), axis=0))
 
 
-def _labels(e: Evidence, t: _Batch) -> list[str]:
-    """Outcome and kind, as in _LABELS, under each of B sets of thresholds."""
-    return [_LABELS[place] for place in _decided(e, t, _facts(e, t))]
-
-
 # --- kind, event, margin ---------------------------------------------------------------------------
 
 
@@ -270,43 +268,54 @@ def _sustained(e: Evidence, flags: Flags, fraction: float) -> int:
     return int(e.step[start + np.argmax(flags[start:])])
 
 
-def _margin(outcome: str, e: Evidence) -> float:
+def _margin(outcome: str, e: Evidence, facts: _Facts) -> float:
     """Smallest relative change of one threshold that changes the outcome, at most MARGIN_LIMIT.
 
     Every threshold is moved alone, up and down, by 24 geometric steps from 1 to 100 %; the first step that changes
     anything is then divided in 16 (so the answer is right to about 1.4 % of itself, or .001).
+    ``facts`` are those of the thresholds as they are. Most thresholds leave them alone, and tell at once how far
+    it is worth to move the few that do not.
     """
-    names = list(e.criteria.thresholds)
-    moves = [(name, sign) for name in names for sign in (-1.0, 1.0)]
-    flipped = _flips(outcome, e, moves, _COARSE)
-    if not flipped.any():
+    place, base = OUTCOMES.index(outcome), e.criteria.thresholds
+    moves = [(name, sign) for name in base for sign in (-1.0, 1.0)]
+    plain = _flips(place, e, [move for move in moves if move[0] not in _OF_THE_SERIES], _COARSE, facts)
+    reach = _COARSE[: _first(plain, len(_COARSE) - 1) + 1]
+    series = _flips(place, e, [move for move in moves if move[0] in _OF_THE_SERIES], reach, None)
+    flipped = {move: flips[: len(reach)] for move, flips in (plain | series).items()}
+    first = _first(flipped, -1)
+    if first < 0:
         return MARGIN_LIMIT
-    first = int(np.argmax(flipped.any(axis=0)))
-    low = _COARSE[first - 1] if first else 0.0
-    fine = np.linspace(low, _COARSE[first], _FINE_STEPS + 1)[1:]
-    suspects = [move for move, flips in zip(moves, flipped[:, first], strict=True) if flips]
-    return float(fine[np.argmax(_flips(outcome, e, suspects, fine).any(axis=0))])
+    suspects = [move for move in moves if flipped[move][first]]
+    fine = np.linspace(_COARSE[first - 1] if first else 0.0, _COARSE[first], _FINE_STEPS + 1)[1:]
+    moved = {name for name, _ in suspects}
+    known = facts if moved.isdisjoint(_OF_THE_SERIES) else None
+    return float(fine[_first(_flips(place, e, suspects, fine, known), 0)])
 
 
-def _flips(outcome: str, e: Evidence, moves: list[tuple[str, float]], changes: Floats) -> Flags:
-    """Whether each move (threshold, direction) by each relative change gives another outcome, [moves, changes].
+def _first(flipped: Mapping[_Move, Flags], otherwise: int) -> int:
+    """Place of the first change under which any move flips the outcome."""
+    anything = np.any(list(flipped.values()), axis=0)
+    return int(np.argmax(anything)) if anything.any() else otherwise
 
-    Most thresholds leave what is found in the series alone: for them it is found once.
+
+def _flips(place: int, e: Evidence, moves: list[_Move], changes: Floats, facts: _Facts | None) -> dict[_Move, Flags]:
+    """Whether each move by each relative change gives another outcome than the one at ``place``, [changes].
+
+    ``facts``: what the series hold, where no move alters that.
     """
-    base = e.criteria.thresholds
-    flipped = np.zeros((len(moves), len(changes)), dtype=bool)
-    for of_the_series in (True, False):
-        rows = [row for row, (name, _) in enumerate(moves) if (name in _OF_THE_SERIES) == of_the_series]
-        batch = _moved(base, [moves[row] for row in rows], changes)
-        facts = _facts(e, batch if of_the_series else _batch(base))
-        places = _OUTCOME_OF[_decided(e, batch, facts)] if rows else np.empty(0)
-        flipped[rows] = (places != OUTCOMES.index(outcome)).reshape(len(rows), len(changes))
-    return flipped
+    batch = _moved(e.criteria.thresholds, moves, changes)
+    places = _OUTCOME_OF[_decided(e, batch, facts or _facts(e, batch))]
+    return dict(zip(moves, (places != place).reshape(len(moves), len(changes)), strict=True))
 
 
-def _moved(base: Mapping[str, float], moves: list[tuple[str, float]], changes: Floats) -> _Batch:
-    """The thresholds after each move by each change, one set a row: move by move, change by change."""
-    batch = {name: np.full((len(moves), len(changes)), value) for name, value in base.items()}
+def _moved(base: Mapping[str, float], moves: list[_Move], changes: Floats) -> _Batch:
+    """The thresholds after each move by each change, one set a row: move by move, change by change.
+
+    A threshold that nothing moves stays a single number.
+    """
+    names = {name for name, _ in moves}
+    shape = (len(moves), len(changes))
+    batch = {name: np.full(shape if name in names else (1, 1), value) for name, value in base.items()}
     for row, (name, sign) in enumerate(moves):
         batch[name][row] *= 1.0 + sign * changes
     return {name: values.reshape(-1, 1) for name, values in batch.items()}

@@ -78,12 +78,13 @@ class Ledger:
     to_come: int = 0
     members_to_come: int = 0
     clock: Callable[[], float] = time.monotonic
-    steps: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict, init=False)
     alive: dict[str, int] = field(default_factory=dict)
     running: list[str] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
     outcomes: Counter[str] = field(default_factory=Counter)
     _window: deque[tuple[float, float, float]] = field(default_factory=deque)
+    _totals: tuple[int, int] = (0, 0)
 
     def started(self, cohort: str) -> None:
         """A trial began, or began again after its process died."""
@@ -93,11 +94,11 @@ class Ledger:
     def advanced(self, cohort: str, *, step: int, alive: int) -> None:
         """A trial reported; the first report of a restored cohort is no progress of this launch."""
         known = cohort in self.steps
-        before = self._totals()
-        self.steps[cohort] = max(step, self.steps.get(cohort, 0))
+        before = self._totals
+        self._reach(cohort, max(step, self.steps.get(cohort, 0)))
         self.alive[cohort] = alive
         if not known and step > 0:
-            after = self._totals()
+            after = self._totals
             shift = (after[0] - before[0], after[1] - before[1])
             self._window = deque((at, cost + shift[0], steps + shift[1]) for at, cost, steps in self._window)
         self._remember()
@@ -105,7 +106,7 @@ class Ledger:
     def finished(self, cohort: str, outcomes: Mapping[str, int]) -> None:
         """A cohort ended for good, with the outcomes of its replicates."""
         self.paused(cohort)
-        self.steps[cohort] = self.work[cohort].horizon
+        self._reach(cohort, self.work[cohort].horizon)
         self.ended.add(cohort)
         self.outcomes.update(outcomes)
 
@@ -138,7 +139,7 @@ class Ledger:
     def fraction(self) -> float:
         """Share of the work done, 0 to 1."""
         total = self._total()
-        return self._totals()[0] / total if total else float(not self.to_come)
+        return self._totals[0] / total if total else float(not self.to_come)
 
     def steps_per_s(self) -> float | None:
         """Replicate-steps per second over the last minute and a half; None before the second report."""
@@ -150,23 +151,22 @@ class Ledger:
         rates = self._rates()
         if rates is None or rates[0] <= 0:
             return None
-        return (self._total() - self._totals()[0]) / rates[0]
+        return (self._total() - self._totals[0]) / rates[0]
 
     def _total(self) -> float:
         known = sum(work.total for work in self.work.values())
         return known * (1 + self.to_come / len(self.work)) if self.work else 0.0
 
-    def _totals(self) -> tuple[float, float]:
-        cost = steps = 0.0
-        for cohort, step in self.steps.items():
-            work = self.work[cohort]
-            cost += step * work.members * work.step_cost
-            steps += step * work.members
-        return cost, steps
+    def _reach(self, cohort: str, step: int) -> None:
+        """Whole numbers, kept up to date: adding all cohorts up at each report of one grew with their square."""
+        work, gain = self.work[cohort], step - self.steps.get(cohort, 0)
+        self.steps[cohort] = step
+        cost, steps = self._totals
+        self._totals = cost + gain * work.members * work.step_cost, steps + gain * work.members
 
     def _remember(self) -> None:
         now = self.clock()
-        self._window.append((now, *self._totals()))
+        self._window.append((now, *self._totals))
         while len(self._window) > 2 and now - self._window[0][0] > _WINDOW_S:
             self._window.popleft()
 
@@ -175,7 +175,7 @@ class Ledger:
             return None
         (start, cost, steps), (end, *_) = self._window[0], self._window[-1]
         elapsed = max(end, self.clock() - _WINDOW_S / 3) - start
-        now_cost, now_steps = self._totals()
+        now_cost, now_steps = self._totals
         return ((now_cost - cost) / elapsed, (now_steps - steps) / elapsed) if elapsed > 0 else None
 
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pyarrow import compute, parquet
 
 from study.checkpoint import Checkpoint
-from study.history import SAMPLES_SCHEMA, history_schema, judge_members, replicates_schema
+from study.history import SAMPLES_SCHEMA, history_schema, replicates_schema
 from study.network_size import sample_shape
 from study.outcomes import Criteria, Outcome
 from study.pictures import Panel, Row, drawable, picture, sheet
+from study.verdicts import Verdicts
 from study.yaml_file import dump_yaml
 from trainers.catalogue import TARGETS
 from trainers.measurement import EVERY_MEASUREMENT
@@ -80,8 +81,13 @@ def ended_replicates(
     replicates: Sequence[int],
     criteria: Criteria,
     reference: Mapping[str, Any],
+    verdicts: Verdicts | None = None,
 ) -> Ended:
-    """Unites the parts of a configuration and judges each of these ``replicates``; one without rows has failed."""
+    """Unites the parts of a configuration and judges each of these ``replicates``; one without rows has failed.
+
+    ``verdicts`` may know what the driver found when it counted.
+    """
+    verdicts = verdicts or Verdicts()
     key = configuration.configuration_key
     histories = [history_schema(configuration.measurements).empty_table()]
     samples = [SAMPLES_SCHEMA.empty_table()]
@@ -92,8 +98,8 @@ def ended_replicates(
         history = rows_of(part.checkpoint.history(), key)
         histories.append(history)
         samples.append(rows_of(part.checkpoint.samples(), key))
-        judged = judge_members(
-            history,
+        judged = verdicts.of(
+            part.checkpoint,
             [(key, replicate) for replicate in compute.unique(history["replicate"]).to_pylist()],
             {key: configuration},
             criteria=criteria,

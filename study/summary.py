@@ -35,39 +35,44 @@ def curve(rows: pa.Table, *, steps: Sequence[int], skip: Collection[int] = ()) -
     A dead replicate ranks worst from its death on; the last point is the evaluation that the last one did not
     survive. Steps in ``skip`` are left out. ``finite_fraction`` closes each point: where it is, the rest is.
     """
-    evaluation, finite = rows["evaluation"].to_numpy(), rows["finite"].to_numpy()
-    measured_at = rows["measured_at_ms"].to_numpy()
-    values = {name: rows[name].to_numpy() for name in rows.column_names if name in EVERY_MEASUREMENT}
+    finite = rows["finite"].to_numpy()
+    reached, places = np.unique(rows["evaluation"].to_numpy(), return_inverse=True)
+    living = np.bincount(places[finite], minlength=len(reached))
+    dead = np.cumsum(np.bincount(places[~finite], minlength=len(reached)))
+    measured_at = np.zeros(len(reached), dtype=np.int64)
+    np.maximum.at(measured_at, places, rows["measured_at_ms"].to_numpy())
+    quantiles = _quantiles(rows, finite, places, dead=dead)
     points: list[Point] = []
-    for index in np.unique(evaluation):
+    for place, index in enumerate(reached):
         step = steps[int(index)]
         if step in skip or (points and points[-1].generator_step == step):
             continue
-        now = evaluation == index
-        living = now & finite
-        dead = int((~finite & (evaluation <= index)).sum())
-        metrics: dict[str, float] = {}
-        for name in values:
-            metrics |= _quantiles(name, values[name][living], dead=dead)
-        metrics["finite_fraction"] = int(living.sum()) / (int(living.sum()) + dead)
-        points.append(
-            Point(generator_step=step, measured_at_ms=int(measured_at[now].max()), metrics=metrics),
-        )
+        metrics = {name: value for name, values in quantiles.items() if (value := values[place]) is not None}
+        metrics["finite_fraction"] = int(living[place]) / int(living[place] + dead[place])
+        points.append(Point(generator_step=step, measured_at_ms=int(measured_at[place]), metrics=metrics))
     return points
 
 
-def worst_rank_quantile(
-    values: NDArray[np.float64], *, dead: int, tenths: int, direction: Literal["lower", "higher"]
-) -> float | None:
-    """Linearly interpolated quantile of ``values`` and ``dead`` replicates that rank worst; None where it is dead."""
-    worst = np.inf if direction == "lower" else -np.inf
-    ranked = np.sort(np.concatenate([values, np.full(dead, worst)]))
-    place, rest = divmod((len(ranked) - 1) * tenths, 10)
-    below = ranked[place]
-    above = ranked[place + 1] if rest else below
-    if not (np.isfinite(below) and np.isfinite(above)):
-        return None
-    return float(below + (above - below) * (rest / 10))
+def worst_rank_quantiles(
+    values: NDArray[np.float64], *, worst: NDArray[np.intp], direction: Literal["lower", "higher"]
+) -> dict[str, list[float | None]]:
+    """Linearly interpolated quantiles of each row of ``values`` [E, R], absent where NaN, by the names in TENTHS.
+
+    Another ``worst[e]`` replicates rank behind all that were measured in row e. None where the quantile is theirs,
+    or where nothing was measured.
+    """
+    ranked = np.sort(values, axis=1)  # what is NaN comes last
+    measured = (~np.isnan(values)).sum(axis=1)
+    found: dict[str, list[float | None]] = {}
+    for label, tenths in TENTHS.items():
+        places, rest = np.divmod((measured + worst - 1) * tenths, 10)
+        below = places if direction == "lower" else places - worst
+        above = below + (rest > 0)
+        alive = (below >= 0) & (above < measured)
+        low, high = (np.take_along_axis(ranked, np.where(alive, at, 0)[:, None], axis=1)[:, 0] for at in (below, above))
+        quantile = low + (high - low) * (rest / 10)
+        found[label] = [number if lives else None for number, lives in zip(quantile.tolist(), alive, strict=True)]
+    return found
 
 
 def outcome_fractions(outcomes: Iterable[str]) -> dict[str, float]:
@@ -79,15 +84,23 @@ def outcome_fractions(outcomes: Iterable[str]) -> dict[str, float]:
     return fractions | {"judged_fraction": total / counts.total()}
 
 
-def _quantiles(name: str, values: NDArray[np.float64], *, dead: int) -> dict[str, float]:
-    measured = values[np.isfinite(values)]
-    if not len(measured):
-        return {}
-    direction = EVERY_MEASUREMENT[name].direction
-    # a living replicate without the number its peers have produced a non-finite one: as bad as dead
-    worst = 0 if direction is None else dead + len(values) - len(measured)
-    found = {
-        label: worst_rank_quantile(measured, dead=worst, tenths=tenths, direction=direction or "lower")
-        for label, tenths in TENTHS.items()
-    }
-    return {f"{name}/{label}": value for label, value in found.items() if value is not None}
+def _quantiles(
+    rows: pa.Table, finite: NDArray[np.bool_], places: NDArray[np.intp], *, dead: NDArray[np.intp]
+) -> dict[str, list[float | None]]:
+    """Metric -> its value at each evaluation reached, by measurement and quantile."""
+    order = np.argsort(places[finite], kind="stable")
+    row = places[finite][order]
+    living = np.bincount(row, minlength=len(dead))
+    column = np.arange(len(row)) - (np.cumsum(living) - living)[row]
+    found: dict[str, list[float | None]] = {}
+    for name in (name for name in rows.column_names if name in EVERY_MEASUREMENT):
+        values = np.full((len(dead), max(1, living.max(initial=0))), np.nan)
+        values[row, column] = rows[name].to_numpy()[finite][order]
+        values[np.isinf(values)] = np.nan
+        measured = (~np.isnan(values)).sum(axis=1)
+        direction = EVERY_MEASUREMENT[name].direction
+        # a living replicate without the number its peers have produced a non-finite one: as bad as dead
+        worst = np.zeros_like(dead) if direction is None else dead + living - measured
+        ranked = worst_rank_quantiles(values, worst=worst, direction=direction or "lower")
+        found |= {f"{name}/{label}": numbers for label, numbers in ranked.items()}
+    return found

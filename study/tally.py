@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from study.errors import WorkFailed
 from study.folder import StudyFolder, read_json, write_json
 from study.rungs import was_stopped
+from study.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from study.checkpoint import Checkpoint
@@ -60,6 +61,7 @@ class Tally:
 
     folder: StudyFolder
     plan: Plan
+    verdicts: Verdicts = field(default_factory=Verdicts)
 
     @cached_property
     def _criteria(self) -> Criteria:
@@ -93,16 +95,14 @@ class Tally:
 
     def judge(self, cohort: str, checkpoint: Checkpoint | None, *, failed: bool) -> Counter[str]:
         """Outcomes of an ended or failed cohort's replicates; empty while it is under way."""
-        from study.history import judge_members
-
         members = self.plan.by_cohort[cohort].members
         if checkpoint is None:
             return Counter({"failed": len(members)}) if failed else Counter()
         stopped = not checkpoint.complete and was_stopped(self.folder, cohort)
         if not (checkpoint.complete or stopped or failed):
             return Counter()
-        judged = judge_members(
-            checkpoint.history(),
+        judged = self.verdicts.of(
+            checkpoint,
             members,
             self.plan.by_key,
             criteria=self._criteria,

@@ -30,6 +30,7 @@ from study.results import (
 )
 from study.rungs import was_stopped
 from study.summary import Point, curve, outcome_fractions
+from study.verdicts import Verdicts
 from trainers.program import evaluation_steps
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Tracker:
     It keeps no spool of its own: the checkpoints hold all that MLflow has not received yet. Calls raise what MLflow
     raises; ``BackgroundTracker`` is the form that never does. FINISHED is set last and means that all is sent.
     ``number`` counts the study's launches from 1: it writes that launch's cohorts, and the replicates in them alone;
-    ``phase`` is what a study with a protocol tags it with.
+    ``phase`` is what a study with a protocol tags it with; ``verdicts`` are shared with whoever counts outcomes.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class Tracker:
         reference: Mapping[str, Mapping[str, Any]],
         number: int = 1,
         phase: str = "",
+        verdicts: Verdicts | None = None,
     ) -> None:
         self._folder = StudyFolder(folder.parent, folder.name)
         self._number, self._phase = number, phase
         self._uri, self._artifact_location = tracking_uri, artifact_location
         self._replicate_runs, self._criteria, self._reference = replicate_runs, criteria, reference
+        self._verdicts = verdicts or Verdicts()
         self._take(plan)
         self._connection: MlflowStore | None = None
         self._experiment_id = ""
@@ -339,6 +342,7 @@ class Tracker:
             replicates=self._own.replicates_of(configuration.configuration_key),
             criteria=self._criteria,
             reference=reference,
+            verdicts=self._verdicts,
         )
         if len(parts) == 1 or not failed:  # quantiles over the parts that did not fail could never be put right
             self._send_curve(configuration, ended.history)

@@ -19,11 +19,26 @@ def theil_sen(x: Floats, y: Floats) -> tuple[float, float]:
 
     x must be strictly increasing. Fewer than two points have slope 0. Source: Sen 1968.
     """
-    first, second = np.triu_indices(len(x), k=1)
+    first, second = _pairs(len(x))
     if len(first) == 0:
-        return 0.0, float(np.median(y))
-    slope = float(np.median((y[second] - y[first]) / (x[second] - x[first])))
-    return slope, float(np.median(y - slope * x))
+        return 0.0, median(y)
+    slope = median((y[second] - y[first]) / (x[second] - x[first]))
+    return slope, median(y - slope * x)
+
+
+def median(values: Floats) -> float:
+    """``numpy.median`` of numbers none of which is NaN, to the bit, without its 20 us of looking for axes."""
+    middle = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, middle)[middle])
+    below, above = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1]
+    return float((below + above) / 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of all pairs of n values, the earlier one first; the same for every replicate of a study."""
+    return np.triu_indices(n, k=1)
 
 
 def kendall(y: Floats) -> tuple[float, float]:
@@ -32,7 +47,7 @@ def kendall(y: Floats) -> tuple[float, float]:
     Exact without ties up to 33 values, otherwise normal with tie correction. Source: Kendall 1970.
     """
     n = len(y)
-    first, second = np.triu_indices(n, k=1)
+    first, second = _pairs(n)
     score = int(np.sign(y[second] - y[first]).sum())
     pairs = n * (n - 1) // 2
     ties = np.unique(y, return_counts=True)[1]

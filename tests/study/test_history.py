@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from study.history import HISTORY_SCHEMA, REPLICATES_SCHEMA, SAMPLES_SCHEMA, History, series_of
+from study.history import HISTORY_SCHEMA, REPLICATES_SCHEMA, SAMPLES_SCHEMA, History, judge_members, series_of
+from study.outcomes import Criteria, judge
 from trainers.measurement import MEASUREMENTS
 
 # keys out of alphabetical order, replicates out of numerical order, neither contiguous
@@ -176,3 +179,26 @@ def test_series_of_gives_one_replicate_with_absent_values_as_nan() -> None:
     assert series.planned_evaluations == 9
     assert series.values["distance"][:2].tolist() == [2.0, 12.0]
     assert np.isnan(series.values["distance"][2])
+
+
+def test_members_are_judged_by_their_own_rows_wherever_these_lie() -> None:
+    table = filled().table()
+    ring = {"d_real": 0.1, "d_ref": 30.0, "d_far": 90.0, "dimensions": 2}
+    references = {"ring": ring, "far": ring | {"d_far": 1.0}}
+    references = {key: one | {"quality_ceiling": 1.0, "knn_coverage_ceiling": 1.0} for key, one in references.items()}
+    targets, planned = {"ff": "ring", "aa": "far"}, 3
+    configurations: Any = {
+        key: SimpleNamespace(budget={"evaluations": planned}, target_id=target) for key, target in targets.items()
+    }
+    asked = [*[member[:2] for member in MEMBERS], (MEMBERS[0][0], 99)]
+    orders = [np.random.default_rng(seed).permutation(len(table)) for seed in range(6)]
+    for rows in (table, *(table.take(order) for order in orders), table.slice(0, 0)):
+        judged = judge_members(rows, asked, configurations, criteria=Criteria(), references=references)
+        assert judged == {
+            (key, number): judge(
+                series_of(rows, key, number, planned_evaluations=planned), Criteria(), references[targets[key]]
+            )
+            for key, number in asked
+        }
+        seen = [judged[member].outcome for member in asked]
+        assert seen == (["plateau", "diverged", "diverged", "diverged", "failed"] if len(rows) else ["failed"] * 5)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.outcomes import OUTCOMES, Criteria, Outcome, Series, judge
+from study.evidence import complete_rows, gather
+from study.outcomes import _LABELS, OUTCOMES, Criteria, Outcome, Series, _batch, _decided, _facts, judge
 
 PLANNED = 30
 REFERENCE = {
@@ -328,6 +329,37 @@ def test_margin_is_the_smallest_relative_change_that_flips() -> None:
     assert near is not None
     assert far is not None
     assert near < far
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(list(FAMILIES)), st.integers(0, 500))
+def test_margin_is_what_trying_every_move_alone_finds(
+    family: Callable[[np.random.Generator], Series], seed: int
+) -> None:
+    s = family(np.random.default_rng(seed))
+    expected = verdict(s)
+    if expected.margin is None:
+        return
+    coarse = [0.01 * 100 ** (place / 23) for place in range(24)]
+    first = next((place for place, change in enumerate(coarse) if _flipped_by(s, change, expected.outcome)), None)
+    if first is None:
+        assert expected.margin == 1.0
+        return
+    low = coarse[first - 1] if first else 0.0
+    fine = [low + (coarse[first] - low) * part / 16 for part in range(1, 17)]
+    assert expected.margin == pytest.approx(next(c for c in fine if _flipped_by(s, c, expected.outcome)), rel=1e-9)
+
+
+def _flipped_by(s: Series, change: float, outcome: str) -> bool:
+    """Whether any threshold moved alone by this share of itself, up or down, gives another outcome."""
+    evidence = gather(s, complete_rows(s), Criteria(), REFERENCE)
+    for name, value in Criteria().thresholds.items():
+        for sign in (-1, 1):
+            moved = _batch(Criteria().thresholds | {name: value * (1 + sign * change)})
+            place = _decided(evidence, moved, _facts(evidence, moved))[0]
+            if _LABELS[place].partition("/")[0] != outcome:
+                return True
+    return False
 
 
 @settings(max_examples=25, deadline=None)

@@ -52,6 +52,17 @@ def test_restored_steps_are_progress_but_no_pace(ledger: Ledger, clock: Clock) -
     assert ledger.fraction > 0
 
 
+def test_work_done_is_that_of_every_cohorts_last_step(ledger: Ledger) -> None:
+    """Reports come again and again, one may come late, and a cohort may end at the rung where it was stopped."""
+    for cohort, step in (("slow", 100), ("fast", 50), ("slow", 700), ("slow", 300), ("fast", 450), ("fast", 450)):
+        ledger.advanced(cohort, step=step, alive=1)
+    total = 3 * 1000 * 5 + 8 * 500 * 2
+    assert ledger.fraction == pytest.approx((3 * 700 * 5 + 8 * 450 * 2) / total)
+    ledger.finished("slow", {"converged": 3})
+    ledger.finished("slow", {})
+    assert ledger.fraction == pytest.approx((3 * 1000 * 5 + 8 * 450 * 2) / total)
+
+
 def test_counts_are_replicates(ledger: Ledger) -> None:
     ledger.started("slow")
     ledger.started("fast")

@@ -26,6 +26,7 @@ from tracked import (
     statuses,
 )
 
+from study import mlflow_rows
 from study.background import BackgroundTracker
 
 
@@ -37,7 +38,7 @@ REQUESTS = ("create_run", "log_batch", "log_artifact", "log_artifacts", "log_tex
 
 
 def dies_at(monkeypatch: pytest.MonkeyPatch, fatal: int, *, reply_lost: bool) -> None:
-    """The process dies at its ``fatal``-th request, before it is sent or after it was carried out."""
+    """The process dies at its ``fatal``-th request or set of rows, before it is sent or after it was carried out."""
     from mlflow.tracking import MlflowClient
 
     counter = itertools.count(1)
@@ -54,6 +55,7 @@ def dies_at(monkeypatch: pytest.MonkeyPatch, fatal: int, *, reply_lost: bool) ->
 
     for name in REQUESTS:
         monkeypatch.setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
+    monkeypatch.setattr(mlflow_rows, "insert_points", dying(mlflow_rows.insert_points))
 
 
 def everything(study: TrackedStudy) -> object:
