@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -173,4 +174,10 @@ def _centred(draw: ImageDraw.ImageDraw, text: str, *, x: float, y: float, fill: 
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return _font_of(size, threading.get_ident())
+
+
+@lru_cache(maxsize=16)
+def _font_of(size: int, thread: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Made once, since that takes longer than drawing a label, and for one thread: FreeType is not for two at once."""
     return ImageFont.load_default(size)

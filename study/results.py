@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +27,12 @@ from trainers.measurement import EVERY_MEASUREMENT
 from trainers.program import evaluation_steps, sample_evaluations
 
 if TYPE_CHECKING:
-    from study.plan import Configuration
+    from study.plan import Configuration, Plan
 
 PICTURED_REPLICATES = 8
 _REAL_POINTS = 512
+_DRAWING_THREADS = 2
+"""Shrinking and compressing, two thirds of a picture's time, need no Python."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +137,22 @@ def write_results(folder: Path, configuration: Configuration, ended: Ended) -> N
         (folder / "samples" / name).write_bytes(png)
 
 
+@contextlib.contextmanager
+def results_beside(configuration: Configuration, ended: Ended) -> Iterator[Callable[[], Path]]:
+    """Writes the results while the caller does something else; what it yields waits for their folder, which then goes.
+
+    Most of it is work outside Python: drawing, compressing, and what SQLite does with a curve meanwhile.
+    """
+    with tempfile.TemporaryDirectory(prefix="ganstudy-") as folder, ThreadPoolExecutor(1) as beside:
+        writing = beside.submit(write_results, Path(folder), configuration, ended)
+
+        def written() -> Path:
+            writing.result()
+            return Path(folder)
+
+        yield written
+
+
 def shows_images(configuration: Configuration) -> bool:
     """Whether its samples are images, of which ``sheets`` are drawn."""
     return TARGETS[str(configuration.target["name"])].images
@@ -190,6 +211,14 @@ def configuration_yaml(configuration: Configuration, replicates: Sequence[int] |
     )
 
 
+def name_in(plan: Plan, configuration: Configuration) -> str:
+    """Of a run, by what varies; in a plan that grows, where nobody knows yet, by number: the third of its loss."""
+    if plan.declared is None:
+        return run_name(configuration, plan.configurations)
+    same = [entry.configuration_key for entry in plan.configurations if entry.loss == configuration.loss]
+    return f"{configuration.loss} {same.index(configuration.configuration_key) + 1}"
+
+
 def run_name(configuration: Configuration, everyone: Sequence[Configuration]) -> str:
     """The loss's label and the factors in which the study's configurations differ: ``wgan k=2 lr=0.001``.
 
@@ -212,15 +241,18 @@ def _pictures(configuration: Configuration, ended: Ended) -> dict[int, bytes]:
     program = configuration.program()
     steps = evaluation_steps(horizon=program.horizon, evaluations=program.evaluations)
     kept = [steps[index] for index in sample_evaluations(program.evaluations)]
-    return {
-        replicate: picture(
+
+    def drawn(replicate: int, outcome: Outcome) -> bytes:
+        return picture(
             [_panel(ended, replicate, step) for step in kept],
             sample_shape=shape,
             real=real,
             title=f"{configuration.loss}, replicate {replicate}: {outcome.outcome} {outcome.kind}".strip(),
         )
-        for replicate, outcome in sorted(ended.outcomes.items())[:PICTURED_REPLICATES]
-    }
+
+    pictured = dict(sorted(ended.outcomes.items())[:PICTURED_REPLICATES])
+    with ThreadPoolExecutor(_DRAWING_THREADS, thread_name_prefix="pictures") as drawing:
+        return dict(zip(pictured, drawing.map(drawn, pictured, pictured.values()), strict=True))
 
 
 def _scene(configuration: Configuration) -> tuple[tuple[int, ...], NDArray[np.float32]]:

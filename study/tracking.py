@@ -22,11 +22,11 @@ from study.results import (
     Part,
     configuration_yaml,
     ended_replicates,
+    name_in,
+    results_beside,
     rows_of,
-    run_name,
     sheets,
     shows_images,
-    write_results,
 )
 from study.rungs import was_stopped
 from study.summary import Point, curve, outcome_fractions
@@ -284,7 +284,7 @@ class Tracker:
                 self._experiment,
                 identity,
                 tags=self._common_tags() | {STUDY_RUN: self._study_run},
-                name=self._run_name(configuration),
+                name=name_in(self._plan, configuration),
                 began=lambda: self._first_measured_ms(key),
             )
             if run.info.status == "FINISHED":
@@ -295,13 +295,6 @@ class Tracker:
                 self._store.log_params(run.info.run_id, configuration.params())
             self._runs[key] = run
         return self._runs[key]
-
-    def _run_name(self, configuration: Configuration) -> str:
-        """By what varies; in a plan that grows, where nobody knows yet, by number: the third of its loss."""
-        if self._plan.declared is None:
-            return run_name(configuration, self._plan.configurations)
-        same = [entry.configuration_key for entry in self._plan.configurations if entry.loss == configuration.loss]
-        return f"{configuration.loss} {same.index(configuration.configuration_key) + 1}"
 
     def _first_measured_ms(self, key: str) -> int:
         """A run made after the fact began when its first row was measured."""
@@ -344,11 +337,10 @@ class Tracker:
             reference=reference,
             verdicts=self._verdicts,
         )
-        if len(parts) == 1 or not failed:  # quantiles over the parts that did not fail could never be put right
-            self._send_curve(configuration, ended.history)
-        with tempfile.TemporaryDirectory(prefix="ganstudy-") as folder:
-            write_results(Path(folder), configuration, ended)
-            self._store.upload(run.info.run_id, Path(folder))
+        with results_beside(configuration, ended) as written:
+            if len(parts) == 1 or not failed:  # quantiles over the parts that did not fail could never be put right
+                self._send_curve(configuration, ended.history)
+            self._store.upload(run.info.run_id, written())
         last = ended.last_measured_ms or run.info.start_time  # never the clock: what is sent twice must be the same
         if not failed:  # MLflow keeps what it was once told: a retry would leave two answers
             shares = outcome_fractions(outcome.outcome for outcome in ended.outcomes.values())

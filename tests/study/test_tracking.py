@@ -11,6 +11,7 @@ from PIL import Image
 from tracked import (
     EVALUATIONS,
     HORIZON,
+    REFERENCE,
     STEPS,
     T0,
     TrackedStudy,
@@ -25,7 +26,10 @@ from tracked import (
     value,
 )
 
+from study import results
+from study.checkpoint import newest_checkpoint
 from study.mlflow_client import MlflowStore, now_ms
+from study.results import Part, ended_replicates
 from study.summary import Point
 from trainers.measurement import MEASUREMENTS
 
@@ -88,6 +92,34 @@ def test_artifacts_hold_rows_samples_and_pictures(study: TrackedStudy) -> None:
     )
     files = {path.name for path in Path(parent[0].removeprefix("file://")).iterdir()}
     assert files == {"spec.yaml", "plan.json", "reference.json"}
+
+
+@pytest.mark.parametrize("target", ["ring", "digits"])
+def test_pictures_drawn_at_once_are_those_drawn_one_by_one(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_study(tmp_path / "home", target=target)
+    cohort, configuration = made.plan.cohorts[0], made.plan.configurations[0]
+    made.deaths[cohort.members[2]] = 6
+    made.train(cohort.cohort)
+    found = newest_checkpoint(made.root / "cohorts" / cohort.cohort).checkpoint
+    ended = ended_replicates(
+        made.plan.configuration(cohort.members[0][0]),
+        [Part(checkpoint=found, failed=False)],
+        replicates=range(5),
+        criteria=made.spec.criteria,
+        reference=REFERENCE,
+    )
+    folders = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(results, "_DRAWING_THREADS", threads)
+        folder = tmp_path / str(threads)
+        folder.mkdir()
+        results.write_results(folder, configuration, ended)
+        folders.append({path.name: path.read_bytes() for path in (folder / "samples").iterdir()})
+    assert folders[0] == folders[1] == folders[2]
+    replicates = [content for name, content in folders[0].items() if name.startswith("replicate-")]
+    assert len(set(replicates)) == 5, "each is its own"
 
 
 def test_sheets_of_images_come_while_it_trains_and_stay_as_they_came(tmp_path: Path, empty_database: Path) -> None:

@@ -17,6 +17,7 @@ from tracked import (
     STEPS,
     T0,
     TrackedStudy,
+    artifacts,
     doubled,
     dump,
     make_study,
@@ -26,7 +27,7 @@ from tracked import (
     statuses,
 )
 
-from study import mlflow_rows
+from study import mlflow_rows, results
 from study.background import BackgroundTracker
 
 
@@ -241,3 +242,27 @@ def test_over_http_a_server_that_dies_and_returns_loses_nothing_and_gets_nothing
     again.sync()
     again.close("FINISHED")
     assert dump(database)["metrics"] == before
+
+
+def test_results_that_cannot_be_written_leave_the_run_open_for_the_next_try(
+    study: TrackedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are written beside the sending of the curve: what goes wrong there is told, and nothing is closed."""
+    cohort = study.cohorts[0]
+    study.train(cohort)
+    tracker = study.tracker()
+    tracker.open(launch="L1")
+    tracker.start(cohort)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_results", full)
+        with pytest.raises(OSError, match="no space left"):
+            tracker.finish(cohort, failed=False)
+    assert statuses(study.database)["configuration"] == ["RUNNING"]
+    tracker.finish(cohort, failed=False)
+    assert statuses(study.database)["configuration"] == ["FINISHED"]
+    assert doubled(study.database) == []
+    assert (artifacts(study, study.plan.by_cohort[cohort].members[0][0]) / "replicates.parquet").exists()
