@@ -25,6 +25,9 @@ _KEYS = {"metrics": set(_COLUMNS), "latest_metrics": {"key", "run_uuid"}}
 _AT_ONCE = 500 if sqlite3.sqlite_version_info >= (3, 32) else 160
 """Rows of one statement: older releases bind no more than 999 values."""
 
+_METHODS = ("ManagedSessionMaker", "_check_run_is_active", "_get_run")
+_RULES = ("_validate_metric", "_validate_run_id")
+
 Row = dict[str, Any]
 
 
@@ -57,7 +60,7 @@ def takes_rows(client: MlflowClient) -> bool:
     from mlflow.tracking.fluent import get_active_model_id
 
     # with an active model log_batch writes for that too; a store that inherits may do anything else
-    return type(store) is SqlAlchemyStore and get_active_model_id() is None and _tables_are_known()
+    return type(store) is SqlAlchemyStore and get_active_model_id() is None and _is_known(store)
 
 
 def insert_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
@@ -109,6 +112,14 @@ def _latest(rows: Sequence[Row]) -> list[Row]:
 
 def _age(row: Row) -> tuple[int, int, float]:
     return row["step"], row["timestamp"], row["value"]
+
+
+def _is_known(store: Any) -> bool:
+    """Whether this MLflow, which may be of another version, has what is used here."""
+    from mlflow.utils import validation
+
+    used = [(store, name) for name in _METHODS] + [(validation, name) for name in _RULES]
+    return all(hasattr(owner, name) for owner, name in used) and _tables_are_known()
 
 
 @cache

@@ -235,7 +235,7 @@ class AnotherStore(SqlAlchemyStore):  # type: ignore[misc]
 
 
 @pytest.mark.usefixtures("forget_tables")
-@pytest.mark.parametrize("other", ["http", "postgresql", "store", "column", "key", "model"])
+@pytest.mark.parametrize("other", ["http", "postgresql", "store", "column", "key", "model", "method", "rule"])
 def test_any_other_store_gets_requests(pair: Pair, monkeypatch: pytest.MonkeyPatch, other: str) -> None:
     client, sent = pair.our_client, []
     assert mlflow_rows.takes_rows(client)
@@ -249,6 +249,10 @@ def test_any_other_store_gets_requests(pair: Pair, monkeypatch: pytest.MonkeyPat
             monkeypatch.setattr(client._tracking_client.store, "__class__", AnotherStore)
         case "column" | "key":
             monkeypatch.setattr(SqlMetric, "__table__", another_table(key=other == "key"))
+        case "method":
+            monkeypatch.delattr(SqlAlchemyStore, "_check_run_is_active")
+        case "rule":
+            monkeypatch.delattr("mlflow.utils.validation._validate_metric")
         case "model":
             monkeypatch.setattr("mlflow.tracking.fluent.get_active_model_id", lambda: "m-1")
     monkeypatch.setattr(MlflowClient, "log_batch", lambda self, run_id, **more: sent.append(len(more["metrics"])))
