@@ -32,6 +32,7 @@ class Sizes:
     rounds: int = 5
     replicates: int = 32
     hand_written_replicates: int | None = None
+    repeats: int = 3
     booked: int = 10_000
     booked_evaluations: int = 100
     changes: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ SMALL = Sizes(
     rounds=1,
     replicates=1,
     hand_written_replicates=1,
+    repeats=1,
     booked=100,
     booked_evaluations=20,
     changes=("replicates=1", "budget.value=120", "budget.evaluations=10"),
@@ -61,6 +63,7 @@ SECTIONS: Mapping[str, Measure] = {
     "end_to_end": lambda sizes, before, tell: end_to_end.measure(
         replicates=sizes.replicates,
         hand_written_replicates=sizes.hand_written_replicates,
+        repeats=sizes.repeats,
         before=before,
         tell=tell,
     ),

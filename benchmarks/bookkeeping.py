@@ -16,7 +16,6 @@ import argparse
 import functools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.made_study import CONFIGURATIONS, EVALUATIONS, HORIZON, REFERENCE, STUDY, spec_of, train_all
+from benchmarks.resident import peak_rss_bytes
 
 if TYPE_CHECKING:
     from study.attempt import Attempt
@@ -65,7 +65,7 @@ class Stopwatch:
         began = time.perf_counter()
         yield
         self.seconds[part] = time.perf_counter() - began
-        self.peaks_mb[part] = peak_mb()
+        self.peaks_mb[part] = peak_rss_bytes() / 2**20
 
     def timed(self, part: str, method: Callable[..., Any]) -> Callable[..., Any]:
         """The method under the watch."""
@@ -76,11 +76,6 @@ class Stopwatch:
                 return method(*arguments, **more)
 
         return within
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def stage(home: Path, spec: StudySpec) -> None:
@@ -111,7 +106,7 @@ def driven(home: Path, spec: StudySpec) -> dict[str, Any]:
     assert result.exit_code == 0, result
     watch.seconds["planning_s"] = watch.seconds.pop("before_attempt") - began
     rest = wall - watch.seconds["planning_s"] - sum(watch.seconds[part] for part in inner)
-    watch.seconds["delivery_s"], watch.peaks_mb["delivery_s"] = rest, peak_mb()
+    watch.seconds["delivery_s"], watch.peaks_mb["delivery_s"] = rest, peak_rss_bytes() / 2**20
     cohorts = looked_back(home, watch)
     seconds = {part: watch.seconds[part] for part in PARTS}
     return {
@@ -121,7 +116,7 @@ def driven(home: Path, spec: StudySpec) -> dict[str, Any]:
         "evaluations": spec.budget.evaluations,
         "seconds": seconds,
         "total_s": sum(seconds.values()),
-        "peak_rss_mb": peak_mb(),
+        "peak_rss_mb": peak_rss_bytes() / 2**20,
         "peaks_mb": watch.peaks_mb,
         "outcomes": dict(result.counts),
     }

@@ -11,7 +11,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +28,7 @@ def peak(size: int, penalty: str, kernels: str) -> dict[str, int]:
     """This process's growth, in bytes, by training ``size`` members at width 128 and batch 256."""
     import torch
 
+    from benchmarks.resident import peak_rss_bytes
     from benchmarks.steps import members, program
     from trainers import native
     from trainers.cohort import Cohort
@@ -39,11 +39,11 @@ def peak(size: int, penalty: str, kernels: str) -> dict[str, int]:
     native.use(kernels)
     warm = program(width=16, batch=32, penalty=penalty)
     advance(Cohort.start(warm, members(warm, 8)), 8)  # libraries loaded, workspaces taken
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_rss_bytes()
     of = program(width=128, batch=256, penalty=penalty)
     cohort = Cohort.start(of, members(of, size))
     advance(cohort, 10)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    grown = peak_rss_bytes() - before
     state = io.BytesIO()
     torch.save(cohort.state(), state)
     return {"peak_bytes": grown, "estimate_bytes": cohort_bytes(of, size), "state_bytes": state.getbuffer().nbytes}

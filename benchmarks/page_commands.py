@@ -17,6 +17,12 @@ def table(head: list[str], rows: list[list[Any]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def _walls(side: Mapping[str, Any]) -> str:
+    """Wall seconds; of several runs the median, and the range."""
+    walls, one = side.get("walls_s", ()), f"{side['seconds']['wall_s']:,.0f}"
+    return f"{one} ({min(walls):,.0f} to {max(walls):,.0f})" if len(walls) > 1 else one
+
+
 def end_to_end_parts(found: Found) -> list[str]:
     """Four sides, their ratios against the goals, and where ganstudy's time went."""
     sides = found["sides"]
@@ -24,7 +30,7 @@ def end_to_end_parts(found: Found) -> list[str]:
         [
             text,
             f"{sides[name]['replicates']:,}",
-            f"{sides[name]['seconds']['wall_s']:,.0f}",
+            _walls(sides[name]),
             f"{sides[name]['replicate_steps_per_s']:,.0f}",
             sides[name]["circumstances"]["load_average"],
         ]
@@ -42,7 +48,8 @@ def end_to_end_parts(found: Found) -> list[str]:
         f"The same study by `ganstudy run` and by scripts of one's own, as whole processes: {found['configurations']} "
         f"configurations on the ring, {found['steps']:,} steps, width 64, batch 128, the same judge, MLflow on sqlite. "
         f"Plain: one trial a seed, MLflow's callback. Hand-tuned: actors that stay, fused Adam, MLflow in one batch at "
-        f"the end. {facts['processor']}, {facts['cores']} cores, torch {facts['torch']}.",
+        f"the end. Of ours the median of three runs. "
+        f"{facts['processor']}, {facts['cores']} cores, torch {facts['torch']}.",
         table(["side", "replicates", "wall s", "replicate-steps/s", "load average before it"], rows),
         table(["times as fast as", *goals], ratios),
     ]

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import socket
 import sqlite3
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.made_study import EVALUATIONS, REFERENCE, STUDY, spec_of, train_all
+from benchmarks.resident import peak_rss_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,7 +71,7 @@ def measure(home: Path, *, tracking_uri: str | None) -> dict[str, float]:
     imported = time.perf_counter()
     frames = load_study(STUDY, home=home, tracking_uri=tracking_uri)
     loaded = time.perf_counter()
-    peak_loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_loaded = peak_rss_bytes()
     with tempfile.TemporaryDirectory() as folder:
         build_report(frames, out=Path(folder) / "report")
     built = time.perf_counter()
@@ -83,8 +83,8 @@ def measure(home: Path, *, tracking_uri: str | None) -> dict[str, float]:
         "build_report_s": built - loaded,
         "total_s": built - began,
         "cpu_s": time.process_time(),
-        "peak_rss_after_loading_mb": peak_loaded / 1024,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_after_loading_mb": peak_loaded / 2**20,
+        "peak_rss_mb": peak_rss_bytes() / 2**20,
     }
 
 
