@@ -75,14 +75,17 @@ def draw(found: Mapping[str, Any], *, images: Path) -> None:
 def _draw_throughput(shapes: Sequence[Mapping[str, Any]], file: Path) -> None:
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3.9), layout="constrained")
     for panel, shape in zip(panels, shapes, strict=True):
         names = list(shape["replicate_steps_per_s"])
         panel.barh(names, [shape["replicate_steps_per_s"][name]["best"] for name in names], color="#4c72b0")
         panel.axvline(shape["bmm_ceiling"], color="black", linestyle="--", label="torch's batched products alone")
+        if "peak_ceiling" in shape:
+            panel.axvline(shape["peak_ceiling"], color="#c44e52", linestyle=":", label="the core's multiply-adds alone")
         panel.set(title=f"width {shape['width']}, batch {shape['batch']}", xlabel="replicate-steps per CPU second")
         panel.invert_yaxis()
-    panels[0].legend(loc="lower right", fontsize=8)
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(file, dpi=110, metadata={"Software": None})
 
 
