@@ -1,4 +1,4 @@
-"""What Ray's processes are started with, and how Ray is left. One test runs Ray."""
+"""What Ray's processes are started with, and how Ray is left. No Ray runs here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from study.ray_doorway import (
     ray_session,
     worker_environment,
 )
-from tests.processes import until
 
 
 @pytest.fixture
@@ -96,28 +95,21 @@ def test_a_workers_libraries_are_loaded_with_its_threads(told: str | None, users
     assert set(map(int, said.stdout.split())) == {threads}
 
 
-@pytest.mark.slow
-def test_a_trial_takes_the_process_that_was_warmed_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With Tune as it is, Ray starts another one, and the study waits until that has imported torch."""
-    from ray import tune
-    from ray.tune import RunConfig, Tuner
+def test_tune_gives_a_trial_no_environment_of_its_own() -> None:
+    """Ray lets no process serve a trial that was started with another environment than the trial's."""
+    from ray.tune.execution.class_cache import _ActorClassCache
 
-    def trial(config: dict[str, object]) -> None:
-        tune.report({"process": os.getpid(), "warm": float("study.trainable" in sys.modules)})
+    def environment() -> dict[str, str]:
+        class Trial:
+            pass
 
-    mark = tmp_path / "warmed"  # by a module of the test's own behind ours: Ray serves with what has loaded them all
-    (tmp_path / "last_of_all.py").write_text(
-        f"import os, pathlib; new = pathlib.Path({str(mark)!r} + '.new'); new.write_text(str(os.getpid()))\n"
-        f"if not os.path.exists({str(mark)!r}): new.rename({str(mark)!r})\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("RAY_preload_python_modules", "study.worker,last_of_all")
-    with ray_session(None, log=tmp_path / "ray.log", trials=1), processes_at_hand():
-        until(mark.exists, lambda: "no process was warmed")
-        warmed = int(mark.read_text())
-        [result] = Tuner(trial, run_config=RunConfig(storage_path=str(tmp_path), verbose=0)).fit()
-    assert result.metrics, str(result.error)
-    assert (result.metrics["process"], result.metrics["warm"]) == (warmed, 1.0)
+        options = _ActorClassCache().get(Trial)._default_options
+        return dict(options["runtime_env"].get("env_vars", {}))
+
+    assert environment()
+    with processes_at_hand():
+        assert environment() == {}
+    assert environment()
 
 
 def test_tune_is_left_as_it_was() -> None:
